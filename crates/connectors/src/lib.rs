@@ -1,0 +1,1 @@
+//! Riverrun's sources and sinks, each behind a cargo feature, and the registry that names them.

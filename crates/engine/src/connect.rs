@@ -1,0 +1,37 @@
+//! The contract between a graph and the connectors: how tables become sources and sinks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::graph::{SinkNode, SourceNode};
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::table::{Capabilities, Table};
+use crate::time::Clock;
+
+/// What a connector may need to know of the pipeline that it serves.
+#[derive(Clone)]
+pub struct Context {
+    /// `SET pipeline.name`: consumer group, names of internal things.
+    pub pipeline: String,
+    /// Where embedded stores live when an option names no path of its own.
+    pub data_dir: PathBuf,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// All connectors of a program. The planner asks it what is possible, the runtime to open.
+pub trait Connectors: Send + Sync {
+    /// Checks a declaration without I/O: connector known, options known (else the nearest name is told) and well-formed.
+    fn check(&self, table: &Table) -> Result<Capabilities>;
+
+    /// The table that takes the bad records of this source, where its options ask for one.
+    fn dead_letters(&self, table: &Table) -> Result<Option<Table>>;
+
+    /// Connects a source. May do I/O.
+    fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>>;
+
+    /// Connects a sink. May do I/O; creates topics, tables and folders that are missing.
+    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>>;
+}

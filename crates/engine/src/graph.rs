@@ -1,0 +1,191 @@
+//! The dataflow graph of a script: what the planner makes and every task runs.
+//!
+//! Invariants: nodes stand in topological order (an edge's `from` is smaller than the node that has it as input); each
+//! source table is one node however many outputs read it; the same subplan is one node.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::batch::Port;
+use crate::operator::OperatorSpecRef;
+use crate::table::{Emit, Table};
+
+/// The place of a node in [`Graph::nodes`].
+pub type NodeId = usize;
+
+/// Where an input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Edge {
+    /// The node that gives.
+    pub from: NodeId,
+    /// Which of its outputs.
+    pub port: Port,
+}
+
+/// A source, operator or sink.
+pub struct Node {
+    /// Name for people and metrics: the table's or view's name, or the operator's, unique in the graph.
+    pub name: String,
+    /// What it takes, by input number.
+    pub inputs: Vec<Edge>,
+    /// What it is.
+    pub kind: NodeKind,
+}
+
+/// What a node is.
+pub enum NodeKind {
+    /// Reads a table.
+    Source(SourceNode),
+    /// Turns batches into batches.
+    Operator(OperatorSpecRef),
+    /// Writes to a table.
+    Sink(SinkNode),
+}
+
+/// A table that is read.
+#[derive(Debug, Clone)]
+pub struct SourceNode {
+    /// The table.
+    pub table: Table,
+    /// Its schema: all columns in order.
+    pub schema: SchemaRef,
+}
+
+/// A table that is written.
+#[derive(Debug, Clone)]
+pub struct SinkNode {
+    /// The table, its columns filled from the query where the script left them out.
+    pub table: Table,
+    /// The schema of the rows that arrive: the query's output, columns named and typed as the table's.
+    pub schema: SchemaRef,
+    /// `update` or `append`.
+    pub emit: Emit,
+    /// Rounds of output are at least this far apart. Zero: as soon as possible.
+    pub trigger: Duration,
+    /// Key columns (indices in `schema`), from PRIMARY KEY; empty without.
+    pub key: Vec<usize>,
+}
+
+/// Whether tasks share nothing, or one task must see all partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parallelism {
+    /// One task per partition: every stateful key contains the partition key, or there is no state.
+    Partitioned,
+    /// One task over all partitions, and why.
+    Single(String),
+}
+
+/// A whole script as one graph.
+pub struct Graph {
+    /// In topological order.
+    pub nodes: Vec<Node>,
+    /// How it is cut into tasks.
+    pub parallelism: Parallelism,
+    /// Options that were ignored since they belong to another connector: (table, option).
+    pub ignored_options: Vec<(String, String)>,
+}
+
+impl Graph {
+    /// The sources and their places.
+    pub fn sources(&self) -> impl Iterator<Item = (NodeId, &SourceNode)> {
+        self.nodes.iter().enumerate().filter_map(|(id, n)| match &n.kind {
+            NodeKind::Source(s) => Some((id, s)),
+            _ => None,
+        })
+    }
+
+    /// The sinks and their places.
+    pub fn sinks(&self) -> impl Iterator<Item = (NodeId, &SinkNode)> {
+        self.nodes.iter().enumerate().filter_map(|(id, n)| match &n.kind {
+            NodeKind::Sink(s) => Some((id, s)),
+            _ => None,
+        })
+    }
+
+    /// How many nodes take from each node.
+    pub fn consumers(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.nodes.len()];
+        for edge in self.nodes.iter().flat_map(|n| &n.inputs) {
+            counts[edge.from] += 1;
+        }
+        counts
+    }
+
+    /// The graph as `explain` prints it.
+    pub fn explain(&self) -> String {
+        let mut text = String::new();
+        match &self.parallelism {
+            Parallelism::Partitioned => text.push_str("tasks: one per partition; tasks share nothing\n"),
+            Parallelism::Single(why) => {
+                let _ = writeln!(text, "tasks: one, over all partitions: {why}");
+            }
+        }
+        let consumers = self.consumers();
+        for (id, node) in self.nodes.iter().enumerate() {
+            self.explain_node(&mut text, id, node, consumers[id]);
+        }
+        for (table, option) in &self.ignored_options {
+            let _ = writeln!(text, "ignored: option '{option}' of {table} (it belongs to another connector)");
+        }
+        text
+    }
+
+    fn explain_node(&self, text: &mut String, id: NodeId, node: &Node, consumers: usize) {
+        let (what, lines) = match &node.kind {
+            NodeKind::Source(s) => (format!("source {}", connector(&s.table)), describe_source(s)),
+            NodeKind::Operator(o) => (o.name().to_owned(), o.describe()),
+            NodeKind::Sink(s) => (format!("sink {}", connector(&s.table)), describe_sink(s)),
+        };
+        let _ = write!(text, "#{id} {what} {}", node.name);
+        for edge in &node.inputs {
+            let _ = write!(text, " <- #{}{}", edge.from, port_mark(edge.port));
+        }
+        if consumers > 1 {
+            let _ = write!(text, "   (shared by {consumers})");
+        }
+        text.push('\n');
+        for line in lines {
+            let _ = writeln!(text, "     {line}");
+        }
+    }
+}
+
+fn connector(table: &Table) -> String {
+    table.connector().unwrap_or_default()
+}
+
+fn port_mark(port: Port) -> &'static str {
+    match port {
+        Port::Rows => "",
+        Port::Update => " (updates)",
+        Port::Late => " (late rows)",
+        Port::DeadLetters => " (dead letters)",
+    }
+}
+
+fn describe_source(source: &SourceNode) -> Vec<String> {
+    let table = &source.table;
+    let mut lines = Vec::new();
+    if !table.partitioned_by.is_empty() {
+        let names: Vec<_> = table.partitioned_by.iter().map(|i| source.schema.field(*i).name().as_str()).collect();
+        lines.push(format!("partitioned by {}", names.join(", ")));
+    }
+    if let Some(w) = &table.watermark {
+        lines.push(format!("watermark: {} - {:?}", source.schema.field(w.column).name(), w.delay));
+    }
+    lines
+}
+
+fn describe_sink(sink: &SinkNode) -> Vec<String> {
+    let mut line = format!("emit {}", if sink.emit == Emit::Update { "update" } else { "append" });
+    if !sink.key.is_empty() {
+        let names: Vec<_> = sink.key.iter().map(|i| sink.schema.field(*i).name().as_str()).collect();
+        let _ = write!(line, ", by key {}", names.join(", "));
+    }
+    if !sink.trigger.is_zero() {
+        let _ = write!(line, ", at most every {:?}", sink.trigger);
+    }
+    vec![line]
+}

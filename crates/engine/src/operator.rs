@@ -1,0 +1,125 @@
+//! The contract of an operator: what turns batches into batches within one task.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::Result;
+use crate::batch::{Batch, Change, Port};
+use crate::time::Micros;
+
+/// What an operator gives while it works: batches by port, in order. The task hands them on.
+#[derive(Debug, Default)]
+pub struct Output {
+    batches: Vec<(Port, Batch)>,
+    late: u64,
+}
+
+impl Output {
+    /// Gives `batch` to the edges of `port`. Empty batches are dropped here.
+    pub fn push(&mut self, port: Port, batch: Batch) {
+        if batch.rows.num_rows() > 0 {
+            self.batches.push((port, batch));
+        }
+    }
+
+    /// Gives final rows.
+    pub fn append(&mut self, rows: RecordBatch) {
+        self.push(Port::Rows, Batch::insert(rows));
+    }
+
+    /// Gives changed rows.
+    pub fn upsert(&mut self, rows: RecordBatch) {
+        self.push(Port::Update, Batch { rows, change: Change::Upsert });
+    }
+
+    /// Takes changed rows back.
+    pub fn delete(&mut self, rows: RecordBatch) {
+        self.push(Port::Update, Batch { rows, change: Change::Delete });
+    }
+
+    /// Counts rows that came too late for this operator and were dropped by it.
+    pub fn count_late(&mut self, rows: usize) {
+        self.late += rows as u64;
+    }
+
+    /// Takes all that was given, and the count of late rows.
+    pub fn take(&mut self) -> (Vec<(Port, Batch)>, u64) {
+        (std::mem::take(&mut self.batches), std::mem::take(&mut self.late))
+    }
+}
+
+/// What an operator holds right now.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct StateSize {
+    /// Rows (groups, kept rows) in the state.
+    pub rows: u64,
+    /// Bytes in memory, about.
+    pub bytes: u64,
+}
+
+/// One operator of one task. Single-threaded; its result depends on its inputs, their order and the epoch's bounds alone.
+///
+/// Per chunk of input the task calls [`on_batch`](Operator::on_batch) for each batch, then
+/// [`on_watermark`](Operator::on_watermark) if the watermark moved; at the end of each epoch
+/// [`on_epoch_end`](Operator::on_epoch_end). The end of a bounded input is the watermark [`crate::time::MAX_TIME`].
+pub trait Operator: Send {
+    /// Takes a batch that arrived at input number `input` (0 but for operators with several inputs).
+    fn on_batch(&mut self, input: usize, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// The watermark moved to `watermark`, the minimum over the inputs: no further [`Change::Insert`] row of this task is older.
+    fn on_watermark(&mut self, watermark: Micros, out: &mut Output) -> Result<()> {
+        let _ = (watermark, out);
+        Ok(())
+    }
+
+    /// The epoch ends: rows that it changed go out on [`Port::Update`].
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
+
+    /// What the operator holds. Called once an epoch: must not walk the state.
+    fn state_size(&self) -> StateSize {
+        StateSize::default()
+    }
+
+    /// The whole state as batches, for a checkpoint. Stateless operators have none.
+    fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes up a state that [`snapshot`](Operator::snapshot) gave. Called before any batch.
+    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
+        if state.is_empty() {
+            return Ok(());
+        }
+        Err(crate::Error::permanent("a stateless operator was given state to restore"))
+    }
+}
+
+/// The plan of an operator: makes one [`Operator`] per task.
+pub trait OperatorSpec: Send + Sync {
+    /// One or two words: `filter`, `window aggregate`.
+    fn name(&self) -> &'static str;
+
+    /// The schema of what goes out, on every port.
+    fn schema(&self) -> SchemaRef;
+
+    /// What `explain` prints behind the name, one item a line: keys, windows, state and when it is freed.
+    fn describe(&self) -> Vec<String>;
+
+    /// The columns (by index in [`schema`](OperatorSpec::schema)) that identify a row on [`Port::Update`]; empty where the
+    /// operator gives no updates.
+    fn update_key(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Makes the operator of one task, with empty state. `ports` are the outputs that somebody takes: what goes to others
+    /// need not be made.
+    fn create(&self, ports: &[Port]) -> Result<Box<dyn Operator>>;
+}
+
+/// A shared plan of an operator.
+pub type OperatorSpecRef = Arc<dyn OperatorSpec>;

@@ -1,0 +1,56 @@
+//! The contract of a sink: takes the outputs of epochs, and says when they are safe.
+
+use crate::Result;
+use crate::batch::Batch;
+use crate::time::Micros;
+
+/// What one epoch of one task gave to one sink, in order. An epoch without output is still told: its position moves.
+#[derive(Debug, Clone)]
+pub struct EpochOutput {
+    /// The task: the partition number of the pipeline's sources.
+    pub task: u32,
+    /// The epoch's number in that task, from 1.
+    pub epoch: u64,
+    /// The epoch's clock: processing time, read once when it began.
+    pub clock: Micros,
+    /// The rows.
+    pub batches: Vec<Batch>,
+}
+
+impl EpochOutput {
+    /// Rows in all batches.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(|b| b.rows.num_rows()).sum()
+    }
+
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|b| b.rows.get_array_memory_size()).sum()
+    }
+}
+
+/// What a call of [`Sink::flush`] made safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything that [`Sink::write`] took: survives `kill -9` of this process.
+    All,
+    /// Not everything yet; call again.
+    Pending,
+}
+
+/// A table to write to, resolved. One per sink of a pipeline, used by one thread at a time.
+///
+/// A [transient](crate::error::Kind::Transient) error of either call means: call again with the same arguments later; a sink
+/// keeps its own state such that this repeats nothing that it had taken. After a permanent error it is not called again.
+pub trait Sink: Send {
+    /// Takes the outputs of one epoch. May buffer; must not wait for long.
+    fn write(&mut self, output: &EpochOutput) -> Result<()>;
+
+    /// Makes safe what is due at wall time `now`; with `force` everything, waiting as long as it takes.
+    fn flush(&mut self, now: Micros, force: bool) -> Result<Flushed>;
+
+    /// The last call: the pipeline ended in order, everything was flushed.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The contract of a source: partitions of records, read from a position on.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
+
+use crate::Result;
+use crate::time::Micros;
+
+/// Where to start reading a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record that is still there.
+    Earliest,
+    /// Behind the last record.
+    Latest,
+    /// At this offset.
+    Offset(i64),
+    /// At the first record whose own time is at or past this.
+    Time(Micros),
+}
+
+/// The most that one poll gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of raw records, about.
+    pub bytes: usize,
+}
+
+/// A record that could not become a row: its position, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BadRecord {
+    /// A short, bounded word for counting: `malformed`, `missing_field`, `wrong_type`, `event_time`, `too_large`, `empty`.
+    pub reason: &'static str,
+    /// What was wrong, for a person.
+    pub detail: String,
+    /// Offset of the record in its partition.
+    pub offset: i64,
+    /// The record's own time.
+    pub timestamp: Option<Micros>,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record as it was.
+    pub payload: Bytes,
+}
+
+/// What one poll of a partition gave.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// Decoded rows: the columns of the table, in order.
+    pub rows: RecordBatch,
+    /// Records that could not be decoded.
+    pub bad: Vec<BadRecord>,
+    /// The position to read from next: all before it is in this fetch or in earlier ones.
+    pub next_offset: i64,
+    /// Bytes of raw records, about.
+    pub bytes: usize,
+    /// The newest record's own time, for end-to-end latency and `now()`.
+    pub newest_record_time: Option<Micros>,
+}
+
+/// The answer of a partition to a poll.
+#[derive(Debug)]
+pub enum Poll {
+    /// Records were there.
+    Ready(Fetch),
+    /// Nothing now; there may be more later. Returned at once or after a few milliseconds at most.
+    Pending,
+    /// All up to the stop offset was given. Every further poll says so too.
+    End,
+}
+
+/// Reads one partition, in order. Decoding happens in [`poll`](PartitionReader::poll), on the worker's thread.
+pub trait PartitionReader: Send {
+    /// Reads on. `clock` is the epoch's clock: the value of the metadata column `processing_time`.
+    fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll>;
+
+    /// How many records are there behind the position, where known.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A table to read from, resolved: connected, checked, its options parsed.
+pub trait Source: Send + Sync {
+    /// How many partitions there are. Fixed for the life of a pipeline; numbered from 0.
+    fn partitions(&self) -> Result<u32>;
+
+    /// Where this pipeline starts when it has no position of its own (the table's `starting_offsets`).
+    fn start(&self, partition: u32) -> Start {
+        let _ = partition;
+        Start::Earliest
+    }
+
+    /// The offset that a start resolves to now.
+    fn resolve(&self, partition: u32, start: Start) -> Result<i64>;
+
+    /// The offset behind the last record now: where a bounded run stops. `None`: the source ends by itself, or never.
+    fn end_offset(&self, partition: u32) -> Result<Option<i64>>;
+
+    /// Opens a partition at an offset; `stop` = give [`Poll::End`] once all records before that offset were given.
+    fn open(&self, partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>>;
+
+    /// The position that [`commit`](Source::commit) last kept, where the source keeps one.
+    fn committed(&self, partition: u32) -> Result<Option<i64>> {
+        let _ = partition;
+        Ok(None)
+    }
+
+    /// Every sink has taken all before these offsets (partition, offset).
+    fn commit(&self, positions: &[(u32, i64)]) -> Result<()> {
+        let _ = positions;
+        Ok(())
+    }
+
+    /// What a bad record does to the pipeline.
+    fn bad_records(&self) -> OnBadRecord {
+        OnBadRecord::Fail
+    }
+}
+
+/// What a bad record does (the option `bad_records`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBadRecord {
+    /// Stops the pipeline with the reason and the position.
+    #[default]
+    Fail,
+    /// Is counted and dropped.
+    Drop,
+    /// Is counted and goes to the dead-letter sink.
+    DeadLetter,
+}
+
+/// The schema of dead letters: `source, partition, offset, record_time, reason, detail, key, payload`.
+/// Bytes that are no UTF-8 are written as `base64:` and their base64.
+pub fn dead_letter_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        Arc::new(Schema::new(vec![
+            Field::new("source", DataType::Utf8, false),
+            Field::new("partition", DataType::Int32, false),
+            Field::new("offset", DataType::Int64, false),
+            Field::new("record_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+            Field::new("reason", DataType::Utf8, false),
+            Field::new("detail", DataType::Utf8, false),
+            Field::new("key", DataType::Utf8, true),
+            Field::new("payload", DataType::Utf8, false),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
+/// Bad records as rows of [`dead_letter_schema`].
+pub fn dead_letters(source: &str, partition: u32, bad: &[BadRecord]) -> Result<RecordBatch> {
+    let text = |bytes: &Bytes| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("base64:{}", base64(bytes)),
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(bad.iter().map(|_| source))),
+        Arc::new(Int32Array::from_iter_values(bad.iter().map(|_| partition as i32))),
+        Arc::new(Int64Array::from_iter_values(bad.iter().map(|b| b.offset))),
+        Arc::new(TimestampMicrosecondArray::from_iter(bad.iter().map(|b| b.timestamp)).with_timezone("UTC")),
+        Arc::new(StringArray::from_iter_values(bad.iter().map(|b| b.reason))),
+        Arc::new(StringArray::from_iter_values(bad.iter().map(|b| b.detail.as_str()))),
+        Arc::new(StringArray::from_iter(bad.iter().map(|b| b.key.as_ref().map(text)))),
+        Arc::new(StringArray::from_iter_values(bad.iter().map(|b| text(&b.payload)))),
+    ];
+    Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
+}
+
+/// Standard base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

@@ -1,0 +1,1 @@
+//! Riverrun: streaming SQL in one program.

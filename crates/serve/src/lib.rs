@@ -1,0 +1,1 @@
+//! Riverrun's HTTP endpoint: live tables, logs and counts of a running pipeline, on loopback.

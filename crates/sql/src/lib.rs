@@ -1,0 +1,4 @@
+//! Riverrun's SQL: scripts, catalog, and planning from SQL or DataFrames to a graph.
+
+pub mod error;
+pub mod script;
