@@ -9,14 +9,28 @@ use riverrun_engine::table::Location;
 pub struct ScriptError {
     /// The file's name as the user gave it.
     pub file: String,
-    /// The place; line 0: the script as a whole.
+    /// The place in the text as the user wrote it; line 0: the script as a whole.
     pub location: Location,
     /// What is wrong.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// The text of that line.
+    /// The text of that line, as the user wrote it: values of variables never show.
     pub line: Option<String>,
+}
+
+impl ScriptError {
+    /// An error at a place of `text`; line 0 means the script as a whole.
+    pub fn new(file: &str, text: &str, location: Location, message: impl Into<String>) -> Self {
+        let line = location.line.checked_sub(1).and_then(|n| text.lines().nth(usize::try_from(n).ok()?));
+        Self { file: file.to_owned(), location, message: message.into(), hint: None, line: line.map(str::to_owned) }
+    }
+
+    /// Adds what to write instead.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
 }
 
 impl fmt::Display for ScriptError {
@@ -27,8 +41,10 @@ impl fmt::Display for ScriptError {
         }
         if let Some(line) = &self.line {
             let number = self.location.line.to_string();
-            let caret = " ".repeat(self.location.column.saturating_sub(1) as usize);
-            write!(f, "\n  {number} | {line}\n  {} | {caret}^", " ".repeat(number.len()))?;
+            let before = self.location.column.saturating_sub(1) as usize;
+            // Tabs stay tabs, so that the mark stands below its character in every terminal.
+            let blank: String = line.chars().take(before).map(|c| if c == '\t' { c } else { ' ' }).collect();
+            write!(f, "\n  {number} | {line}\n  {} | {blank:<before$}^", " ".repeat(number.len()))?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
