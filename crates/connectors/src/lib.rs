@@ -1,4 +1,12 @@
 //! Riverrun's sources and sinks, each behind a cargo feature, and the registry that names them.
+//!
+//! [`registry::Registry`] is the one list of connectors; [`connector`] says what a connector is; [`format`] turns raw
+//! records into rows and back, the same way for every connector.
 
+pub mod connector;
+pub mod format;
+pub mod registry;
+
+pub mod console;
 pub mod generator;
 pub mod partitioner;

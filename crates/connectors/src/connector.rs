@@ -1,0 +1,135 @@
+//! What a connector is: a description that is always compiled in, and an implementation behind a cargo feature.
+//!
+//! Each connector has a folder: `mod.rs` (its [`Description`] and its [`Connector`]), `config.rs` (its options, parsed),
+//! `source.rs`, `sink.rs`. Descriptions are compiled in whatever the features, so that a script which names the options of
+//! a connector that this program was built without is still understood.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use riverrun_engine::connect::Context;
+use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::sink::Sink;
+use riverrun_engine::source::{OnBadRecord, Source};
+use riverrun_engine::table::{Capabilities, Options, Table};
+use riverrun_engine::{Error, Result};
+
+/// An option of `WITH (…)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionDescription {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value where the script gives none, as a script would write it; empty where there is no default.
+    pub default: &'static str,
+    /// What it does, in one sentence.
+    pub what: &'static str,
+    /// Whether a table of this connector must have it.
+    pub required: bool,
+}
+
+/// An option with a default (`""`: none).
+pub const fn option(name: &'static str, default: &'static str, what: &'static str) -> OptionDescription {
+    OptionDescription { name, default, what, required: false }
+}
+
+/// An option that must be there.
+pub const fn required(name: &'static str, what: &'static str) -> OptionDescription {
+    OptionDescription { name, default: "", what, required: true }
+}
+
+/// What people and the registry read about a connector.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
+    /// The word in `connector = '…'`.
+    pub name: &'static str,
+    /// The cargo feature that compiles it in; `None`: always there.
+    pub feature: Option<&'static str>,
+    /// What it is, in one or two sentences.
+    pub docs: &'static str,
+    /// Its own options, besides those of all tables ([`COMMON`]).
+    pub options: &'static [OptionDescription],
+    /// Options that start with this are passed on to the client library (`Some("kafka.")`).
+    pub pass_through: Option<&'static str>,
+}
+
+impl Description {
+    /// Whether `name` is an option of this connector.
+    pub fn has_option(&self, name: &str) -> bool {
+        self.options.iter().any(|o| o.name == name) || self.pass_through.is_some_and(|prefix| name.starts_with(prefix))
+    }
+}
+
+/// Turns tables into sources and sinks.
+pub trait Connector: Send + Sync {
+    /// Checks a declaration without I/O. Names of options, required ones and the common ones were checked before;
+    /// [`Capabilities::ignored`] is filled in afterwards.
+    fn check(&self, table: &Table) -> Result<Capabilities>;
+
+    /// Connects a source. May do I/O. Only called where [`check`](Connector::check) says that it can be read from.
+    fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
+        let _ = context;
+        Err(Error::invalid(format!("{} cannot be read from", node.table.name)))
+    }
+
+    /// Connects a sink. May do I/O. Only called where [`check`](Connector::check) says that it can be written to.
+    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        let _ = context;
+        Err(Error::invalid(format!("{} cannot be written to", node.table.name)))
+    }
+}
+
+/// The options that every table may have.
+pub const COMMON: &[OptionDescription] = &[
+    required("connector", "which connector reads or writes the table"),
+    option("format", "json", "how records are written: json; files also csv and parquet"),
+    option("emit", "", "sink: 'update' = changed rows at each trigger, 'append' = each row once; default by PRIMARY KEY"),
+    option("trigger", "0", "sink: rounds of output are at least this far apart, such as '30 seconds'"),
+    option("starting_offsets", "latest", "source: where a pipeline without a position starts: earliest, latest, …"),
+    option("max_offsets_per_trigger", "", "source: the most records that one round reads"),
+    option("bad_records", "fail", "source: what a record that cannot be decoded does: fail, drop or dead_letter"),
+    option("dead_letter_topic", "", "source: the topic (of the same connector) that takes bad records"),
+    option("dead_letter_path", "", "source: the file or folder that takes bad records as JSON lines"),
+    option("late_rows", "", "source: the table that takes rows behind the watermark"),
+    option("max_ahead", "1 day", "source: an event time further than this past the record's own time is a bad record"),
+    option("max_record_bytes", "1 MiB", "source: a larger record is a bad record"),
+    option("timestamp_format", "iso8601", "source: how times are written: iso8601, unix_s, unix_ms or unix_us"),
+    option("fail_on_data_loss", "true", "source: whether records that are gone before they were read stop the pipeline"),
+    option("idle_timeout", "", "source: a partition without records for this long stops holding back the watermark"),
+];
+
+/// Checks that the values of common options are well-formed.
+pub fn check_common(options: &Options) -> Result<()> {
+    options.one_of("emit", &[("update", ()), ("append", ())])?;
+    options.one_of("format", &[("json", ()), ("csv", ()), ("parquet", ())])?;
+    options.one_of("timestamp_format", &[("iso8601", ()), ("unix_s", ()), ("unix_ms", ()), ("unix_us", ())])?;
+    options.parse::<bool>("fail_on_data_loss", "true or false")?;
+    for name in ["trigger", "max_ahead", "idle_timeout"] {
+        options.duration(name)?;
+    }
+    if options.bytes("max_record_bytes")? == Some(0) {
+        return Err(options.error("max_record_bytes", "must be more than 0"));
+    }
+    if options.parse::<u64>("max_offsets_per_trigger", "a number of records")? == Some(0) {
+        return Err(options.error("max_offsets_per_trigger", "must be more than 0"));
+    }
+    on_bad_record(options).map(|_| ())
+}
+
+/// What a bad record does: the option `bad_records`; where only a dead-letter place is named, that.
+pub fn on_bad_record(options: &Options) -> Result<OnBadRecord> {
+    let place = options.get("dead_letter_path").or_else(|| options.get("dead_letter_topic"));
+    let words = [("fail", OnBadRecord::Fail), ("drop", OnBadRecord::Drop), ("dead_letter", OnBadRecord::DeadLetter)];
+    match (options.one_of("bad_records", &words)?, place) {
+        (None, None) => Ok(OnBadRecord::Fail),
+        (None, Some(_)) => Ok(OnBadRecord::DeadLetter),
+        (Some(OnBadRecord::DeadLetter), None) => Err(options
+            .error("bad_records", "'dead_letter' needs a place for them")
+            .hint("add dead_letter_topic = '…' or dead_letter_path = '…'")),
+        (Some(on), _) => Ok(on),
+    }
+}
+
+/// How far an event time may be past the record's own time (the option `max_ahead`).
+pub fn max_ahead(options: &Options) -> Result<Duration> {
+    Ok(options.duration("max_ahead")?.unwrap_or(Duration::from_secs(86_400)))
+}

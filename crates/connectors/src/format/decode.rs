@@ -1,0 +1,342 @@
+//! The decoder of a table: raw records in, full batches out.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
+use bytes::Bytes;
+use riverrun_engine::source::{BadRecord, Fetch};
+use riverrun_engine::table::{Metadata, Table};
+use riverrun_engine::time::Micros;
+use riverrun_engine::{Error, Result};
+
+use super::json::JsonPayload;
+use super::metadata::{self, Origin};
+use super::records::Records;
+use super::text::{self, Fault};
+use super::{DecoderOptions, RawRecord, reason, sql_type};
+
+/// Records that are decoded together: few enough that the JSON tape stays in the processor's cache.
+pub(super) const CHUNK: usize = 1024;
+/// The most of a record that is too large that goes with its bad record.
+const KEPT_OF_TOO_LARGE: usize = 64 << 10;
+
+/// What holds for all batches of a decoder.
+struct Plan {
+    /// All columns of the table.
+    schema: SchemaRef,
+    /// The columns that come from the payload, as declared.
+    payload: SchemaRef,
+    /// For each column of the table: which metadata it is, or `None`: the next one of the payload.
+    metadata: Vec<Option<Metadata>>,
+    event_time: Option<usize>,
+    options: DecoderOptions,
+}
+
+/// Turns the records of one partition into batches of its table.
+///
+/// ```text
+/// push, push, …  ->  finish(next offset)  ->  Decoded::into_fetch(clock)
+/// ```
+/// Everything but what needs the epoch's clock happens before [`Decoded`], so that a reader thread can run ahead.
+pub struct Decoder {
+    plan: Arc<Plan>,
+    origin: Origin,
+    payload: JsonPayload,
+    records: Records,
+    /// Records that are in `batches` or in `bad` already.
+    decoded: usize,
+    batches: Vec<RecordBatch>,
+    bad: Vec<BadRecord>,
+    pushed: usize,
+    bytes: usize,
+}
+
+impl Decoder {
+    /// A decoder for a table; `topic` and `partition` are the values of these metadata columns.
+    pub fn new(table: &Table, topic: &str, partition: u32) -> Result<Self> {
+        let options = DecoderOptions::of(table)?;
+        if let Some(format) = table.options.get("format").filter(|f| f != "json") {
+            return Err(table.options.error("format", &format!("records of '{format}' cannot be read here")).hint("use 'json'"));
+        }
+        for column in &table.columns {
+            if let Some(metadata) = column.metadata {
+                metadata::check(&column.field, metadata).map_err(|e| e.within(column.location))?;
+            }
+        }
+        let schema = table.schema();
+        let payload = table.columns.iter().filter(|c| c.metadata.is_none()).map(|c| Arc::clone(&c.field));
+        let payload = Arc::new(Schema::new(payload.collect::<Vec<_>>()));
+        let event_time = table.watermark.as_ref().map(|w| w.column);
+        if let Some(field) = event_time.map(|c| schema.field(c))
+            && !matches!(field.data_type(), arrow::datatypes::DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _))
+        {
+            let found = sql_type(field.data_type());
+            return Err(Error::invalid(format!("the event time {} is a {found}, not a TIMESTAMP", field.name())));
+        }
+        let metadata = table.columns.iter().map(|c| c.metadata).collect();
+        Ok(Self {
+            payload: JsonPayload::new(&payload)?,
+            plan: Arc::new(Plan { schema, payload, metadata, event_time, options }),
+            origin: Origin { topic: topic.into(), partition },
+            records: Records::default(),
+            decoded: 0,
+            batches: Vec::new(),
+            bad: Vec::new(),
+            pushed: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Whether a column shows the headers: otherwise a source need not hand them over.
+    pub fn wants_headers(&self) -> bool {
+        self.wants(Metadata::Headers)
+    }
+
+    fn wants(&self, metadata: Metadata) -> bool {
+        self.plan.metadata.contains(&Some(metadata))
+    }
+
+    /// Records pushed since the last [`finish`](Decoder::finish).
+    pub fn len(&self) -> usize {
+        self.pushed
+    }
+
+    /// Whether nothing was pushed since the last [`finish`](Decoder::finish).
+    pub fn is_empty(&self) -> bool {
+        self.pushed == 0
+    }
+
+    /// Bytes of keys and payloads pushed since the last [`finish`](Decoder::finish).
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes the next record. Offsets ascend.
+    pub fn push(&mut self, record: &RawRecord<'_>) -> Result<()> {
+        let payload = record.payload.unwrap_or_default();
+        self.pushed += 1;
+        self.bytes += payload.len() + record.key.map_or(0, <[u8]>::len);
+        if let Some((reason, detail)) = self.refuse(record, payload) {
+            self.bad.push(BadRecord {
+                reason,
+                detail,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(Bytes::copy_from_slice),
+                payload: Bytes::copy_from_slice(&payload[..payload.len().min(self.kept(payload.len()))]),
+            });
+            return Ok(());
+        }
+        let with_headers = self.wants_headers();
+        self.records.push(record, payload, with_headers);
+        if self.records.len() - self.decoded >= CHUNK {
+            self.decode_chunk()?;
+        }
+        Ok(())
+    }
+
+    /// Why a record is bad at first sight.
+    fn refuse(&self, record: &RawRecord<'_>, payload: &[u8]) -> Option<(&'static str, String)> {
+        let largest = self.plan.options.max_record_bytes;
+        if record.payload.is_none() {
+            return Some((reason::EMPTY, "the record has no value (a tombstone)".into()));
+        }
+        if payload.len() > largest {
+            let kept = self.kept(payload.len());
+            let what = format!("{} bytes, more than max_record_bytes = {largest}; the first {kept} are kept here", payload.len());
+            return Some((reason::TOO_LARGE, what));
+        }
+        if self.wants(Metadata::Key) && record.key.is_some_and(|key| std::str::from_utf8(key).is_err()) && self.key_is_text() {
+            return Some((reason::WRONG_TYPE, "the key is not UTF-8; declare its column BINARY".into()));
+        }
+        JsonPayload::refuse(payload)
+    }
+
+    fn kept(&self, bytes: usize) -> usize {
+        if bytes > self.plan.options.max_record_bytes { bytes.min(KEPT_OF_TOO_LARGE) } else { bytes }
+    }
+
+    fn key_is_text(&self) -> bool {
+        let columns = self.plan.metadata.iter().zip(self.plan.schema.fields());
+        columns.into_iter().any(|(m, f)| *m == Some(Metadata::Key) && f.data_type() == &arrow::datatypes::DataType::Utf8)
+    }
+
+    /// Decodes the records that wait: their rows go to `batches`, those without a row to `bad`.
+    fn decode_chunk(&mut self) -> Result<()> {
+        let range = self.decoded..self.records.len();
+        self.decoded = range.end;
+        let mut faults = Vec::new();
+        let text = self.payload.decode(&self.records, range.clone(), &mut faults)?;
+        self.reject(&mut faults);
+
+        let typed = text::to_columns(&text, &self.plan.payload, self.plan.options.timestamp_format, &mut faults)?;
+        let rows = typed.num_rows();
+        if faults.is_empty() {
+            self.batches.push(text::declare(&typed, &self.plan.payload)?);
+            return Ok(());
+        }
+        let records: Vec<usize> = self.records.good(range).map(|(record, _)| record).collect();
+        text::first_per_record(&mut faults);
+        let keep = mask(rows, faults.iter().map(|f| f.record));
+        for fault in &mut faults {
+            fault.record = records[fault.record];
+        }
+        self.reject(&mut faults);
+        self.batches.push(text::declare(&filter_record_batch(&typed, &keep)?, &self.plan.payload)?);
+        Ok(())
+    }
+
+    fn reject(&mut self, faults: &mut Vec<Fault>) {
+        for fault in faults.drain(..) {
+            self.bad.push(self.records.reject(fault.record, fault.reason, fault.detail));
+        }
+    }
+
+    /// Gives what was pushed since the last call, decoded. `next_offset` is the position behind it.
+    pub fn finish(&mut self, next_offset: i64) -> Result<Decoded> {
+        if self.records.len() > self.decoded {
+            self.decode_chunk()?;
+        }
+        let payload = match self.batches.len() {
+            1 => self.batches.remove(0),
+            _ => concat_batches(&self.plan.payload, &self.batches)?,
+        };
+        self.batches.clear();
+        self.decoded = 0;
+        self.pushed = 0;
+        self.bytes = 0;
+        let records = std::mem::take(&mut self.records);
+        let mut bad = std::mem::take(&mut self.bad);
+        bad.sort_by_key(|b| b.offset);
+        Ok(Decoded {
+            plan: Arc::clone(&self.plan),
+            origin: self.origin.clone(),
+            payload,
+            left: 0..records.len(),
+            records,
+            bad,
+            next_offset,
+        })
+    }
+}
+
+/// Decoded records that wait for the clock of the epoch which takes them.
+pub struct Decoded {
+    plan: Arc<Plan>,
+    origin: Origin,
+    /// The rows that were not taken yet.
+    payload: RecordBatch,
+    records: Records,
+    /// The records that were not taken yet.
+    left: Range<usize>,
+    /// The bad records that were not taken yet, by offset.
+    bad: Vec<BadRecord>,
+    next_offset: i64,
+}
+
+impl Decoded {
+    /// Rows that were not taken yet, bad records not counted.
+    pub fn rows(&self) -> usize {
+        self.payload.num_rows()
+    }
+
+    /// Everything that was not taken yet: rows with their metadata columns, and bad records by offset.
+    /// `clock` is the epoch's clock.
+    pub fn into_fetch(mut self, clock: Micros) -> Result<Fetch> {
+        self.take(usize::MAX, clock)
+    }
+
+    /// The next `rows` rows and the bad records before and between them.
+    pub fn take(&mut self, rows: usize, clock: Micros) -> Result<Fetch> {
+        let rest = self.records.good(self.left.clone()).nth(rows).map(|(record, place)| (record, place.offset));
+        let (end, next_offset) = rest.unwrap_or((self.left.end, self.next_offset));
+        let taken = self.left.start..end;
+        self.left.start = end;
+        let rows = rows.min(self.payload.num_rows());
+        let payload = self.payload.slice(0, rows);
+        self.payload = self.payload.slice(rows, self.payload.num_rows() - rows);
+        let behind = self.bad.partition_point(|b| rest.is_none() || b.offset < next_offset);
+        let later = self.bad.split_off(behind);
+        let mut bad = std::mem::replace(&mut self.bad, later);
+
+        let refused = bad.iter().map(|b| b.payload.len()).sum::<usize>();
+        let newest = self.records.newest(taken.clone()).max(bad.iter().filter_map(|b| b.timestamp).max());
+        let bytes = self.records.bytes(taken.clone()) + refused;
+        let rows = self.all_columns(&payload, taken.clone(), clock)?;
+        let rows = self.check_event_time(rows, taken, clock, &mut bad)?;
+        bad.sort_by_key(|b| b.offset);
+        Ok(Fetch { rows, bad, next_offset, bytes, newest_record_time: newest })
+    }
+
+    fn all_columns(&self, payload: &RecordBatch, taken: Range<usize>, clock: Micros) -> Result<RecordBatch> {
+        let plan = &self.plan;
+        let rows = payload.num_rows();
+        let mut payload = payload.columns().iter();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(plan.metadata.len());
+        for (field, metadata) in plan.schema.fields().iter().zip(&plan.metadata) {
+            match metadata {
+                Some(m) => {
+                    let records = (&self.records, taken.clone());
+                    columns.push(metadata::column(field, *m, records, &self.origin, clock, rows)?);
+                }
+                None => columns.extend(payload.next().cloned()),
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
+    }
+
+    /// Takes out the rows whose event time would harm the watermark.
+    fn check_event_time(
+        &mut self,
+        rows: RecordBatch,
+        taken: Range<usize>,
+        clock: Micros,
+        bad: &mut Vec<BadRecord>,
+    ) -> Result<RecordBatch> {
+        let Some(column) = self.plan.event_time else { return Ok(rows) };
+        let ahead = i64::try_from(self.plan.options.max_ahead.as_micros()).unwrap_or(i64::MAX);
+        let times = rows.column(column).as_primitive::<TimestampMicrosecondType>();
+        let mut wrong = Vec::new();
+        for (row, (record, place)) in self.records.good(taken).enumerate() {
+            let latest = place.timestamp.unwrap_or(clock).saturating_add(ahead);
+            if times.is_null(row) || !(0..=latest).contains(&times.value(row)) {
+                wrong.push((row, record));
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(rows);
+        }
+        for (row, record) in &wrong {
+            let time = (!times.is_null(*row)).then(|| times.value(*row));
+            let detail = self.event_time_detail(self.plan.schema.field(column), time);
+            bad.push(self.records.reject(*record, reason::EVENT_TIME, detail));
+        }
+        Ok(filter_record_batch(&rows, &mask(rows.num_rows(), wrong.iter().map(|(row, _)| *row)))?)
+    }
+
+    fn event_time_detail(&self, field: &Field, time: Option<Micros>) -> String {
+        let name = field.name();
+        let Some(time) = time else { return format!("field {name}: no event time") };
+        let shown = chrono::DateTime::from_timestamp_micros(time).map_or_else(|| time.to_string(), |t| t.to_rfc3339());
+        match time < 0 {
+            true => format!("field {name}: {shown} is before 1970"),
+            false => format!("field {name}: {shown} is more than {:?} past the record's time", self.plan.options.max_ahead),
+        }
+    }
+}
+
+/// A mask that is true but at these rows.
+fn mask(rows: usize, without: impl Iterator<Item = usize>) -> BooleanArray {
+    let mut keep = vec![true; rows];
+    for row in without {
+        keep[row] = false;
+    }
+    BooleanArray::from(keep)
+}
+
+/// A range of records, for payload decoders.
+pub(super) type Chunk = Range<usize>;

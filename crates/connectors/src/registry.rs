@@ -1,0 +1,161 @@
+//! The one list of connectors, and what holds for the options of all of them.
+
+use std::sync::Arc;
+
+use riverrun_engine::connect::{Connectors, Context};
+use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::sink::Sink;
+use riverrun_engine::source::{OnBadRecord, Source, dead_letter_schema};
+use riverrun_engine::table::{Capabilities, Column, Location, Options, Table};
+use riverrun_engine::{Error, Result};
+
+use crate::connector::{COMMON, Connector, Description, check_common, on_bad_record};
+
+/// A connector of the registry: described always, there if compiled in.
+pub struct Entry {
+    /// What it is.
+    pub description: &'static Description,
+    connector: Option<Box<dyn Connector>>,
+}
+
+/// All connectors that this program knows.
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+impl Default for Registry {
+    /// The connectors that come with Riverrun. A new connector adds its line here.
+    fn default() -> Self {
+        let mut registry = Self { entries: Vec::new() };
+        registry.add(&crate::console::DESCRIPTION, crate::console::connector());
+        registry
+    }
+}
+
+impl Registry {
+    /// Adds a connector; `None`: known, but not compiled into this program.
+    pub fn add(&mut self, description: &'static Description, connector: Option<Box<dyn Connector>>) {
+        self.entries.push(Entry { description, connector });
+    }
+
+    /// All entries, for help and documentation.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn entry(&self, table: &Table) -> Result<(&'static Description, &dyn Connector)> {
+        let name = table.connector()?;
+        let Some(entry) = self.entries.iter().find(|e| e.description.name == name) else {
+            let names: Vec<_> = self.entries.iter().map(|e| e.description.name).collect();
+            let error = table.options.error("connector", &format!("there is no connector '{name}'"));
+            return Err(error.hint(match nearest(&name, names.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'? There are {}", names.join(", ")),
+                None => format!("there are {}", names.join(", ")),
+            }));
+        };
+        match &entry.connector {
+            Some(connector) => Ok((entry.description, connector.as_ref())),
+            None => Err(self.not_compiled_in(table, entry.description)),
+        }
+    }
+
+    fn not_compiled_in(&self, table: &Table, description: &Description) -> Error {
+        let feature = description.feature.unwrap_or(description.name);
+        let what = format!("'{}' was not compiled into this program", description.name);
+        table.options.error("connector", &what).hint(format!("build with --features {feature}"))
+    }
+
+    /// Splits the names of a table's options into own (fine) and those of other connectors (returned).
+    fn ignored_options(&self, own: &Description, options: &Options) -> Result<Vec<String>> {
+        let mut ignored = Vec::new();
+        for (name, _) in options.iter() {
+            if own.has_option(name) || COMMON.iter().any(|o| o.name == name) {
+                continue;
+            }
+            if !self.entries.iter().any(|e| e.description.has_option(name)) {
+                return Err(unknown_option(own, name, options));
+            }
+            ignored.push(name.to_owned());
+        }
+        Ok(ignored)
+    }
+}
+
+impl Connectors for Registry {
+    fn check(&self, table: &Table) -> Result<Capabilities> {
+        let checked = || {
+            let (description, connector) = self.entry(table)?;
+            let ignored = self.ignored_options(description, &table.options)?;
+            for option in description.options.iter().filter(|o| o.required) {
+                table.options.required(option.name)?;
+            }
+            check_common(&table.options)?;
+            let capabilities = connector.check(table)?;
+            Ok(Capabilities { ignored, ..capabilities })
+        };
+        checked().map_err(|e: Error| e.within(format!("table {}", table.name)))
+    }
+
+    fn dead_letters(&self, table: &Table) -> Result<Option<Table>> {
+        if on_bad_record(&table.options)? != OnBadRecord::DeadLetter {
+            return Ok(None);
+        }
+        let options = match (table.options.get("dead_letter_path"), table.options.get("dead_letter_topic")) {
+            (Some(path), _) => Options::of(&[("connector", "filesystem"), ("format", "json"), ("path", &path)]),
+            (None, Some(topic)) => self.dead_letter_topic(table, &topic)?,
+            (None, None) => return Ok(None),
+        };
+        let column = |field: &Arc<_>| Column { field: Arc::clone(field), metadata: None, location: Location::default() };
+        Ok(Some(Table {
+            name: format!("{}_dead_letters", table.name),
+            columns: dead_letter_schema().fields().iter().map(column).collect(),
+            watermark: None,
+            partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+            options,
+            location: table.location,
+        }))
+    }
+
+    fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
+        let (_, connector) = self.entry(&node.table)?;
+        connector.source(node, context).map_err(|e| e.within(format!("source {}", node.table.name)))
+    }
+
+    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        let (_, connector) = self.entry(&node.table)?;
+        connector.sink(node, context).map_err(|e| e.within(format!("sink {}", node.table.name)))
+    }
+}
+
+impl Registry {
+    /// The options of a dead-letter topic: those that connect the source, with another topic.
+    fn dead_letter_topic(&self, table: &Table, topic: &str) -> Result<Options> {
+        let (description, _) = self.entry(table)?;
+        if !description.has_option("topic") {
+            let what = format!("connector '{}' has no topics", description.name);
+            return Err(table.options.error("dead_letter_topic", &what).hint("use dead_letter_path = '…'"));
+        }
+        let own = |name: &str| name == "connector" || (description.has_option(name) && name != "topic");
+        let values = table.options.iter().filter(|(name, _)| own(name)).map(|(n, v)| (n.to_owned(), v.clone())).collect();
+        Ok(Options::new(values).with("topic", topic).with("format", "json"))
+    }
+}
+
+fn unknown_option(own: &Description, name: &str, options: &Options) -> Error {
+    let names: Vec<_> = own.options.iter().chain(COMMON).map(|o| o.name).collect();
+    let error = options.error(name, &format!("connector '{}' has no such option", own.name));
+    error.hint(match nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("its options are {}", names.join(", ")),
+    })
+}
+
+/// The name that a misspelt one most likely stands for.
+fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.map(|n| (n, strsim::jaro_winkler(name, n))).filter(|(_, likeness)| *likeness > 0.8);
+    near.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(n, _)| n)
+}
+
+#[cfg(test)]
+mod tests;
