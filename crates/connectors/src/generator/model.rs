@@ -14,7 +14,7 @@ use riverrun_engine::Result;
 use riverrun_engine::time::Micros;
 
 use super::labels::Kinds;
-use super::record::{Malformed, Record, Transaction};
+use super::record::{Malformed, Record, Transaction, push_user};
 use super::settings::{HONEST_GAP_SECONDS, Settings};
 use super::user::{Place, User};
 use crate::partitioner::partition_of;
@@ -97,7 +97,8 @@ impl Generator {
     /// The part of the stream that belongs to one of `partitions`: its users, at their share of the rate. The parts are
     /// independent of each other and together much like the whole. A partition without users gives `None`.
     pub fn of_partition(settings: Settings, partition: u32, partitions: u32) -> Result<Option<Self>> {
-        let users = users_of(&settings, partition, partitions);
+        let at = (0..).zip(partitions_of_users(&settings, partitions));
+        let users: Vec<u32> = at.filter(|(_, p)| *p == partition).map(|(user, _)| user).collect();
         if users.is_empty() {
             return Ok(None);
         }
@@ -338,15 +339,21 @@ impl Chances {
     }
 }
 
-/// The numbers of the users whose records go to this partition.
-pub(super) fn users_of(settings: &Settings, partition: u32, partitions: u32) -> Vec<u32> {
+/// The partition of each user's records.
+fn partitions_of_users(settings: &Settings, partitions: u32) -> impl Iterator<Item = u32> {
     let mut key = Vec::new();
-    let mut belongs = |number: &u32| {
+    (0..settings.users).map(move |number| {
         key.clear();
-        super::record::push_user(&mut key, *number);
-        partition_of(&key, partitions) == partition
-    };
-    (0..settings.users).filter(|number| belongs(number)).collect()
+        push_user(&mut key, number);
+        partition_of(&key, partitions)
+    })
+}
+
+/// How many users have their records in each partition.
+pub(super) fn users_by_partition(settings: &Settings, partitions: u32) -> Vec<u32> {
+    let mut counts = vec![0; partitions as usize];
+    partitions_of_users(settings, partitions).for_each(|partition| counts[partition as usize] += 1);
+    counts
 }
 
 pub(super) fn duration_micros(duration: Duration) -> Micros {
