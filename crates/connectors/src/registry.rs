@@ -28,6 +28,7 @@ impl Default for Registry {
     fn default() -> Self {
         let mut registry = Self { entries: Vec::new() };
         registry.add(&crate::console::DESCRIPTION, crate::console::connector());
+        registry.add(&crate::generator::DESCRIPTION, crate::generator::connector());
         registry
     }
 }

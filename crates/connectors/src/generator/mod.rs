@@ -1,7 +1,7 @@
 //! Transactions made up, with the truth about them: the model, its records.
 //!
 //! [`Generator`] makes the stream, [`Record`] is what one gets of it, [`Labels`] writes the truth, [`produce()`] sends it
-//! somewhere, and [`GeneratorConnector`] makes it a table. Invariant: the same settings give the same bytes, on every machine.
+//! somewhere, and [`connector()`] makes it a table. Invariant: the same settings give the same bytes, on every machine.
 
 mod labels;
 mod model;
@@ -16,7 +16,7 @@ pub use model::Generator;
 pub use produce::{Deliveries, LineSink, PartitionDeliveries, ProduceSettings, Progress, RecordSink, Summary, produce};
 pub use record::{Malformed, Record, Transaction};
 pub use settings::{DEFAULT_START, FraudRates, Settings};
-pub use source::{DESCRIPTION, GeneratorConnector};
+pub use source::{DESCRIPTION, connector};
 pub use user::Place;
 
 #[cfg(test)]

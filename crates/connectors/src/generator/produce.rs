@@ -278,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_duration_and_a_stop_flag_end_it() {
-        let settings = ProduceSettings { rate: Some(100.0), duration: Some(Duration::from_secs(2)), ..ProduceSettings::default() };
+        let settings =
+            ProduceSettings { rate: Some(100.0), duration: Some(Duration::from_secs(2)), ..ProduceSettings::default() };
         let (summary, ..) = run(settings, &ManualClock::at(0), &AtomicBool::new(false));
         assert!((199..=202).contains(&summary.sent), "{}", summary.sent);
         let (summary, ..) = run(ProduceSettings::default(), &ManualClock::at(0), &AtomicBool::new(true));

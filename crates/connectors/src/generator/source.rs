@@ -15,11 +15,11 @@ use riverrun_engine::{Error, Result};
 use super::model::{Generator, users_by_partition};
 use super::record::Record;
 use super::settings::{FraudRates, Settings};
-use crate::connector::{self, Connector, Description, option};
+use crate::connector::{Connector, Description, on_bad_record, option};
 use crate::format::{self, Decoder, RawRecord};
 
 /// What people and the registry read about the generator.
-pub const DESCRIPTION: Description = Description {
+pub static DESCRIPTION: Description = Description {
     name: "generator",
     feature: None,
     docs: "Made-up transactions with users, habits and fraud. The same options give the same rows.",
@@ -40,8 +40,12 @@ pub const DESCRIPTION: Description = Description {
     pass_through: None,
 };
 
-/// The connector.
-pub struct GeneratorConnector;
+/// The generator as a connector.
+pub fn connector() -> Option<Box<dyn Connector>> {
+    Some(Box::new(GeneratorConnector))
+}
+
+struct GeneratorConnector;
 
 impl Connector for GeneratorConnector {
     fn check(&self, table: &Table) -> Result<Capabilities> {
@@ -106,7 +110,7 @@ impl Config {
             return Err(options.error("partitions", "there must be at least one"));
         }
         let count = options.parse("count", "a number of records")?;
-        Ok(Self { settings, partitions, rate, count, bad_records: connector::on_bad_record(options)? })
+        Ok(Self { settings, partitions, rate, count, bad_records: on_bad_record(options)? })
     }
 }
 
@@ -329,7 +333,9 @@ mod tests {
 
     #[test]
     fn options_that_make_no_sense_are_refused() {
-        for (name, value) in [("rate", "-1"), ("partitions", "0"), ("users", "0"), ("start", "soon"), ("malformed", "2"), ("count", "x")] {
+        for (name, value) in
+            [("rate", "-1"), ("partitions", "0"), ("users", "0"), ("start", "soon"), ("malformed", "2"), ("count", "x")]
+        {
             let error = GeneratorConnector.check(&table(&[(name, value)])).unwrap_err();
             assert!(error.message().contains(name), "{error}");
         }
