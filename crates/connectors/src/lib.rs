@@ -10,3 +10,8 @@ pub mod registry;
 pub mod console;
 pub mod generator;
 pub mod partitioner;
+
+#[cfg(any(feature = "log", feature = "table"))]
+mod embedded;
+#[cfg(feature = "log")]
+pub mod log;

@@ -1,0 +1,106 @@
+//! What the embedded stores (`log`, `table`) share: one handle per directory and process, and errors for people.
+//!
+//! fjall opens a directory for one process. Within that process every source, sink and reader of a directory takes the
+//! same handle from a [`Handles`]; another process is told who holds it.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use riverrun_engine::{Error, Result};
+
+/// Names the process that has a directory open, for those who come second.
+const OWNER_FILE: &str = "owner";
+
+/// The open stores of this process by directory. A store closes when its last user lets it go.
+pub(crate) struct Handles<T> {
+    open: Mutex<BTreeMap<PathBuf, Weak<T>>>,
+}
+
+impl<T> Handles<T> {
+    /// No store is open.
+    pub(crate) const fn new() -> Self {
+        Self { open: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The store in `directory`, made by `open` (which is given the canonical path) if nobody has it yet.
+    /// The directory is created if it is missing.
+    pub(crate) fn get(&self, directory: &Path, open: impl FnOnce(&Path) -> Result<T>) -> Result<Arc<T>> {
+        let unusable = |e: std::io::Error| io_error(&e).within(directory.display());
+        std::fs::create_dir_all(directory).map_err(unusable)?;
+        let path = directory.canonicalize().map_err(unusable)?;
+        // Held while opening: of two that come at once, the second must wait for the first one's handle.
+        let mut handles = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|_, handle| handle.strong_count() > 0);
+        if let Some(store) = handles.get(&path).and_then(Weak::upgrade) {
+            return Ok(store);
+        }
+        let store = Arc::new(open(&path)?);
+        handles.insert(path, Arc::downgrade(&store));
+        Ok(store)
+    }
+}
+
+/// Opens the fjall database in `path`; `read_with` is the command that reads through the process that has it open.
+pub(crate) fn open_database(path: &Path, read_with: &str) -> Result<fjall::Database> {
+    let database = fjall::Database::builder(path).cache_size(64 << 20).worker_threads(2).open().map_err(|e| match e {
+        fjall::Error::Locked => locked(path, read_with),
+        e => store_error(&e).within(path.display()),
+    })?;
+    let owner = format!("process {}", std::process::id());
+    // Only a courtesy to whoever comes second: the lock is fjall's.
+    if let Err(e) = std::fs::write(path.join(OWNER_FILE), owner) {
+        tracing::debug!(path = %path.display(), error = %e, "cannot write the owner's name");
+    }
+    Ok(database)
+}
+
+fn locked(path: &Path, read_with: &str) -> Error {
+    let owner = std::fs::read_to_string(path.join(OWNER_FILE)).unwrap_or_else(|_| "another process".to_owned());
+    Error::permanent(format!("{}: {owner} has it open, and only one process can", path.display()))
+        .hint(format!("read it through the running one ({read_with}), or stop that process first"))
+}
+
+/// An error of fjall in our words.
+pub(crate) fn store_error(error: &fjall::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        fjall::Error::Io(e) => return io_error(e),
+        e => e.source(),
+    };
+    while let Some(e) = cause {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return io_error(io);
+        }
+        cause = e.source();
+    }
+    match error {
+        fjall::Error::Poisoned => {
+            Error::transient("an earlier write failed, and the store takes no more until it is opened again")
+                .hint("see the message before this one; often the disk is full")
+        }
+        fjall::Error::InvalidVersion(_) | fjall::Error::Unrecoverable | fjall::Error::JournalRecovery(_) => {
+            Error::permanent(format!("the store cannot be opened: {error}"))
+                .hint("restore the directory, or move it away to start afresh")
+        }
+        e => Error::permanent(format!("the store failed: {e}")),
+    }
+}
+
+/// An error of the file system in our words. A full disk may be emptied: it is transient.
+pub(crate) fn io_error(error: &std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Error::transient(format!("no room on the disk: {error}")).hint("free some space; writing goes on by itself")
+        }
+        ErrorKind::FileTooLarge => Error::transient(format!("a file may not grow: {error}"))
+            .hint("raise the limit on file sizes (ulimit -f), or free some space"),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Error::permanent(format!("not writable: {error}"))
+            .hint("make the directory writable, or name another with the option 'path'"),
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            Error::permanent(format!("not a directory: {error}")).hint("name a directory with the option 'path'")
+        }
+        _ => Error::permanent(error.to_string()),
+    }
+}
