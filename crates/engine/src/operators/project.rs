@@ -5,10 +5,12 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
 
 use crate::Result;
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
+use crate::operators::sql_text;
 
 /// Plan of a projection.
 #[derive(Debug, Clone)]
@@ -30,6 +32,13 @@ impl Project {
         let expressions = expressions.into_iter().map(|(e, _)| e).collect();
         Ok(Self { expressions, schema: Arc::new(Schema::new(fields)) })
     }
+
+    /// The first columns of the input as a table declares them: its names, and an error where NULL comes to a NOT NULL column.
+    pub fn declared(input: &Schema, schema: SchemaRef) -> Self {
+        let columns = input.fields().iter().take(schema.fields().len()).enumerate();
+        let expressions = columns.map(|(i, f)| Arc::new(Column::new(f.name(), i)) as Arc<dyn PhysicalExpr>);
+        Self { expressions: expressions.collect(), schema }
+    }
 }
 
 impl OperatorSpec for Project {
@@ -45,8 +54,8 @@ impl OperatorSpec for Project {
         let columns = self.expressions.iter().zip(self.schema.fields());
         let columns: Vec<_> = columns
             .map(|(e, f)| {
-                let text = e.to_string();
-                if text.split('@').next() == Some(f.name()) { f.name().clone() } else { format!("{} = {text}", f.name()) }
+                let text = sql_text(e.as_ref());
+                if text == *f.name() { text } else { format!("{} = {text}", f.name()) }
             })
             .collect();
         vec![columns.join(", ")]

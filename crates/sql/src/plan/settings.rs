@@ -1,0 +1,74 @@
+//! `SET name = value`: the settings of a pipeline, typed. An unknown one is an error that names the nearest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use riverrun_engine::table::{OptionValue, parse_duration};
+
+use super::refusal::{Refusal, Result, nearest};
+
+/// What `SET` can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `pipeline.name`: consumer group, names of internal things.
+    pub pipeline_name: Option<String>,
+    /// `checkpoint.location`: a path or URL.
+    pub checkpoint_location: Option<String>,
+    /// `checkpoint.interval`, 10 seconds by default.
+    pub checkpoint_interval: Duration,
+    /// `trigger.interval`: rounds are at least this far apart. Zero (the default): continuous.
+    pub trigger_interval: Duration,
+    /// `state.ttl`: how long the newest row of a silent key is kept by OVER, in event time. `None`: for ever.
+    pub state_ttl: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pipeline_name: None,
+            checkpoint_location: None,
+            checkpoint_interval: Duration::from_secs(10),
+            trigger_interval: Duration::ZERO,
+            state_ttl: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The names that `SET` knows.
+    pub const NAMES: [&'static str; 5] =
+        ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "state.ttl"];
+
+    /// Reads the settings of a script.
+    pub(crate) fn parse(values: &BTreeMap<String, OptionValue>) -> Result<Self> {
+        let mut settings = Self::default();
+        for (name, value) in values {
+            settings.set(name, &value.value).map_err(|e| e.or_at(value.location))?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let duration = || {
+            parse_duration(value)
+                .ok_or_else(|| Refusal::new(format!("SET {name}: '{value}' is not a duration such as '10 seconds'")))
+        };
+        match name {
+            "pipeline.name" => self.pipeline_name = Some(value.to_owned()),
+            "checkpoint.location" => self.checkpoint_location = Some(value.to_owned()),
+            "checkpoint.interval" => self.checkpoint_interval = duration()?,
+            "trigger.interval" => self.trigger_interval = duration()?,
+            "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str) -> Refusal {
+    let hint = match nearest(name, Settings::NAMES.into_iter()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("settings: {}", Settings::NAMES.join(", ")),
+    };
+    Refusal::new(format!("unknown setting '{name}'")).hint(hint)
+}

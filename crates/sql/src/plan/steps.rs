@@ -1,0 +1,311 @@
+//! The plan of all queries as one graph of steps over logical expressions: what is the same is one step.
+//!
+//! Two subplans are the same when their operators, expressions (columns by position, names of columns left out) and inputs
+//! are: a view that two queries read is computed once, whatever aliases they give it. A step is only ever added behind its
+//! inputs, so steps stand in topological order.
+
+use std::collections::HashMap;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::{Expr, LogicalPlan, logical_plan as plan};
+use riverrun_engine::batch::Port;
+use riverrun_engine::graph::Edge;
+use riverrun_engine::table::{Emit, Table};
+
+use super::aggregate::{self, WindowKey};
+use super::facts::{self, Fact, Time};
+use super::over::{self, OverPlan};
+use super::refusal::{Refusal, Result};
+use super::refuse;
+
+/// One node of the plan. `inputs[..].from` is a place in [`Steps::steps`].
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub op: Op,
+    pub inputs: Vec<Edge>,
+    /// The view or sink that it was first needed for.
+    pub owner: String,
+}
+
+/// What a step does. The plan nodes keep the names that expressions are written in.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Source(Box<Table>),
+    Filter { plan: plan::Filter, over_keys: bool },
+    Project(plan::Projection),
+    Unnest { plan: plan::Unnest, column: usize },
+    Aggregate { plan: plan::Aggregate, having: Option<Expr>, window: WindowKey },
+    Over { plan: plan::Window, over: OverPlan },
+    Union(plan::Union),
+}
+
+/// What makes two steps the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    what: What,
+    inputs: Vec<Edge>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum What {
+    Source(String),
+    Filter(Expr, bool),
+    Project(Vec<Expr>),
+    Unnest(usize),
+    Aggregate(Vec<Expr>, Vec<Expr>, Option<Expr>),
+    Over(Vec<Expr>),
+    Union,
+}
+
+/// What flows along an edge.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream {
+    pub edge: Edge,
+    /// Per column.
+    pub facts: Vec<Fact>,
+    /// Names of the source's PARTITIONED BY columns; [`Fact::partition`] counts in them.
+    pub partitioned_by: Vec<String>,
+    /// Set where upserts and deletes of groups flow.
+    pub update: Option<Update>,
+}
+
+/// The groups whose newest versions flow.
+#[derive(Debug, Clone)]
+pub(crate) struct Update {
+    /// The names of the group's keys; [`facts::Origin::Key`] counts in them.
+    pub keys: Vec<String>,
+    /// Why rows may be taken back, if they may.
+    pub retracts: Option<&'static str>,
+}
+
+/// All steps so far.
+#[derive(Debug)]
+pub(crate) struct Steps<'a> {
+    pub steps: Vec<Step>,
+    /// Why one task must see all partitions, if so.
+    pub single: Option<String>,
+    tables: &'a HashMap<String, Table>,
+    views: &'a [String],
+    known: HashMap<Identity, usize>,
+    /// Which output of sources the plan at hand reads.
+    port: Port,
+}
+
+impl<'a> Steps<'a> {
+    /// No steps. `tables` can be scanned; aliases among `views` name the steps beneath them.
+    pub fn new(tables: &'a HashMap<String, Table>, views: &'a [String]) -> Self {
+        Self { steps: Vec::new(), single: None, tables, views, known: HashMap::new(), port: Port::Rows }
+    }
+
+    /// Adds what `plan` needs beyond what is there; what comes out of it flows in the returned stream. With
+    /// [`Emit::Update`] the topmost stateful steps give updates, all below give what is final.
+    pub fn add(&mut self, plan: &LogicalPlan, emit: Emit, owner: &str) -> Result<Stream> {
+        refuse::expressions(plan)?;
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => {
+                let name = alias.alias.table();
+                self.add(&alias.input, emit, if self.views.iter().any(|v| v == name) { name } else { owner })
+            }
+            LogicalPlan::Projection(p) => self.project(p, emit, owner),
+            LogicalPlan::Filter(f) => self.filter(f, emit, owner),
+            LogicalPlan::Unnest(u) => self.unnest(u, emit, owner),
+            LogicalPlan::Union(u) => self.union(u, emit, owner),
+            LogicalPlan::Aggregate(a) => self.aggregate(a, None, emit, owner),
+            LogicalPlan::Window(w) => self.over(w, emit, owner),
+            other => Err(refuse::node(other)),
+        }
+    }
+
+    /// Adds a plan that reads late rows of its source, not the rows in time.
+    pub fn add_late(&mut self, plan: &LogicalPlan, owner: &str) -> Result<Stream> {
+        self.port = Port::Late;
+        let stream = self.add(plan, Emit::Append, owner);
+        self.port = Port::Rows;
+        stream
+    }
+
+    /// The stream of a table that is read.
+    pub fn source(&mut self, name: &str) -> Result<Stream> {
+        let table = self.tables.get(name).ok_or_else(|| Refusal::new(format!("{name} is no table of this script")))?;
+        let mut facts = vec![Fact::default(); table.columns.len()];
+        if let Some(watermark) = &table.watermark {
+            facts[watermark.column].time = Some(Time::SOURCE);
+        }
+        for (number, column) in table.partitioned_by.iter().enumerate() {
+            facts[*column].partition = Some(number);
+        }
+        let partitioned_by = table.partitioned_by.iter().map(|i| table.columns[*i].field.name().clone()).collect();
+        let identity = Identity { what: What::Source(name.to_owned()), inputs: Vec::new() };
+        let edge = Edge { port: self.port, ..self.step(identity, Op::Source(Box::new(table.clone())), name) };
+        Ok(Stream { edge, facts, partitioned_by, update: None })
+    }
+
+    fn scan(&mut self, scan: &plan::TableScan) -> Result<Stream> {
+        if scan.projection.is_some() || !scan.filters.is_empty() || scan.fetch.is_some() {
+            return Err(Refusal::new(format!("the plan over {} was optimised already", scan.table_name))
+                .hint("give the DataFrame's logical plan as it was built"));
+        }
+        self.source(scan.table_name.table())
+    }
+
+    fn project(&mut self, p: &plan::Projection, emit: Emit, owner: &str) -> Result<Stream> {
+        let mut stream = self.add(&p.input, emit, owner)?;
+        let schema = p.input.schema();
+        let expressions = positional(&p.expr, schema)?;
+        stream.facts = p.expr.iter().map(|e| facts::of(e, schema, &stream.facts)).collect();
+        let renames = expressions.iter().enumerate().all(|(i, e)| *e == position(i));
+        if !renames || expressions.len() != schema.fields().len() {
+            let identity = Identity { what: What::Project(expressions), inputs: vec![stream.edge] };
+            stream.edge = self.step(identity, Op::Project(p.clone()), owner);
+        }
+        Ok(stream)
+    }
+
+    fn filter(&mut self, f: &plan::Filter, emit: Emit, owner: &str) -> Result<Stream> {
+        if let LogicalPlan::Aggregate(a) = &*f.input
+            && emit == Emit::Update
+            && !aggregate::only_group_keys(&f.predicate, a)
+        {
+            return self.aggregate(a, Some(&f.predicate), emit, owner);
+        }
+        let mut stream = self.add(&f.input, emit, owner)?;
+        let schema = f.input.schema();
+        let mut over_keys = false;
+        if let Some(update) = &mut stream.update {
+            over_keys = facts::only_keys(&f.predicate, schema, &stream.facts);
+            if !over_keys {
+                update.retracts = Some("a group that passed WHERE may fail it later");
+            }
+        }
+        let predicate = positional(std::slice::from_ref(&f.predicate), schema)?.remove(0);
+        let identity = Identity { what: What::Filter(predicate, over_keys), inputs: vec![stream.edge] };
+        stream.edge = self.step(identity, Op::Filter { plan: f.clone(), over_keys }, owner);
+        Ok(stream)
+    }
+
+    fn unnest(&mut self, u: &plan::Unnest, emit: Emit, owner: &str) -> Result<Stream> {
+        let mut stream = self.add(&u.input, emit, owner)?;
+        let [(column, list)] = u.list_type_columns.as_slice() else {
+            return Err(Refusal::new("unnest of a struct, or of several lists at once").hint("unnest one list column at a time"));
+        };
+        let in_place = u.dependency_indices.iter().enumerate().all(|(out, input)| out == *input);
+        if list.depth != 1 || !u.struct_type_columns.is_empty() || !in_place {
+            return Err(Refusal::new("unnest of a list of lists at once").hint("unnest one level at a time, in a view each"));
+        }
+        if stream.update.is_some() {
+            return Err(Refusal::new("unnest above an aggregate whose groups are updated")
+                .hint("emit = 'append' gives each group once, when it is final"));
+        }
+        let identity = Identity { what: What::Unnest(*column), inputs: vec![stream.edge] };
+        stream.edge = self.step(identity, Op::Unnest { plan: u.clone(), column: *column }, owner);
+        Ok(stream)
+    }
+
+    fn union(&mut self, u: &plan::Union, emit: Emit, owner: &str) -> Result<Stream> {
+        let streams = u.inputs.iter().map(|i| self.add(i, emit, owner)).collect::<Result<Vec<_>>>()?;
+        if streams.iter().any(|s| s.update.is_some()) {
+            return Err(Refusal::new("UNION ALL above aggregates whose groups are updated: their keys could meet")
+                .hint("write one INSERT for each side, or emit = 'append'"));
+        }
+        let inputs: Vec<_> = streams.iter().map(|s| s.edge).collect();
+        let stream = streams.into_iter().reduce(union_facts).ok_or_else(|| Refusal::new("UNION ALL of nothing"))?;
+        let edge = self.step(Identity { what: What::Union, inputs }, Op::Union(u.clone()), owner);
+        Ok(Stream { edge, ..stream })
+    }
+
+    fn aggregate(&mut self, a: &plan::Aggregate, having: Option<&Expr>, emit: Emit, owner: &str) -> Result<Stream> {
+        let input = self.add(&a.input, Emit::Append, owner)?;
+        let (window, facts) = aggregate::read(a, &input)?;
+        if emit == Emit::Append && window == WindowKey::None {
+            return Err(aggregate::never_final(a, &input));
+        }
+        let schema = a.input.schema();
+        let having_identity =
+            having.map(|h| positional(std::slice::from_ref(h), &a.schema)).transpose()?.map(|mut h| h.remove(0));
+        let what = What::Aggregate(positional(&a.group_expr, schema)?, positional(&a.aggr_expr, schema)?, having_identity);
+        let keys: Vec<_> = (0..a.group_expr.len()).map(|i| a.schema.field(i).name().clone()).collect();
+        self.note_parallelism(&input, &facts[..keys.len()], "GROUP BY", &keys);
+        let retracts = match (having, &window) {
+            (Some(_), _) => Some("a group that passed HAVING may fail it later"),
+            (None, WindowKey::Session { .. }) => Some("sessions merge, and what was sent of either is then wrong"),
+            _ => None,
+        };
+        let op = Op::Aggregate { plan: a.clone(), having: having.cloned(), window };
+        let mut edge = self.step(Identity { what, inputs: vec![input.edge] }, op, owner);
+        let update = (emit == Emit::Update).then_some(Update { keys, retracts });
+        if update.is_some() {
+            edge.port = Port::Update;
+        }
+        Ok(Stream { edge, facts, partitioned_by: input.partitioned_by, update })
+    }
+
+    fn over(&mut self, w: &plan::Window, emit: Emit, owner: &str) -> Result<Stream> {
+        let mut stream = self.add(&w.input, Emit::Append, owner)?;
+        let schema = w.input.schema();
+        let over = over::read(w, &stream.facts)?;
+        let keys: Vec<_> = over.partition_by.iter().map(|e| facts::of(e, schema, &stream.facts)).collect();
+        let names: Vec<_> = over.partition_by.iter().map(|e| e.schema_name().to_string()).collect();
+        self.note_parallelism(&stream, &keys, "PARTITION BY", &names);
+        let what = What::Over(positional(&w.window_expr, schema)?);
+        stream.edge = self.step(Identity { what, inputs: vec![stream.edge] }, Op::Over { plan: w.clone(), over }, owner);
+        if emit == Emit::Update {
+            stream.edge.port = Port::Update;
+        }
+        stream.facts.resize(w.schema.fields().len(), Fact::default());
+        Ok(stream)
+    }
+
+    /// A stateful step whose keys lack the source's partition key needs all partitions in one task.
+    fn note_parallelism(&mut self, input: &Stream, keys: &[Fact], clause: &str, names: &[String]) {
+        let source = &input.partitioned_by;
+        let missing = (0..source.len()).find(|n| !keys.iter().any(|k| k.partition == Some(*n)));
+        let clause = if names.is_empty() { format!("no {clause}") } else { format!("{clause} {}", names.join(", ")) };
+        let reason = match missing {
+            Some(n) => format!("{clause} does not contain {}, by which the source is partitioned", source[n]),
+            None if source.is_empty() => format!("{clause}, and the source does not say what it is PARTITIONED BY"),
+            None => return,
+        };
+        self.single.get_or_insert(reason);
+    }
+
+    fn step(&mut self, identity: Identity, op: Op, owner: &str) -> Edge {
+        let inputs = identity.inputs.clone();
+        let from = *self.known.entry(identity).or_insert_with(|| {
+            self.steps.push(Step { op, inputs, owner: owner.to_owned() });
+            self.steps.len() - 1
+        });
+        Edge { from, port: Port::Rows }
+    }
+}
+
+/// What holds for rows of either side.
+fn union_facts(a: Stream, b: Stream) -> Stream {
+    let same_key = a.partitioned_by.len() == b.partitioned_by.len();
+    let facts = a.facts.iter().zip(&b.facts).map(|(x, y)| Fact {
+        time: x.time.zip(y.time).and_then(|(x, y)| x.either(y)),
+        partition: x.partition.filter(|p| same_key && y.partition == Some(*p)),
+        origin: facts::Origin::Value,
+    });
+    let facts = facts.collect();
+    let partitioned_by = if same_key { a.partitioned_by } else { Vec::new() };
+    Stream { edge: a.edge, facts, partitioned_by, update: None }
+}
+
+/// The expressions with columns by position and without names.
+fn positional(expressions: &[Expr], schema: &DFSchema) -> Result<Vec<Expr>> {
+    let one = |e: &Expr| {
+        let stripped = e.clone().unalias_nested().data;
+        let placed = stripped.transform(|e| match &e {
+            Expr::Column(c) => Ok(Transformed::yes(position(schema.index_of_column(c)?))),
+            _ => Ok(Transformed::no(e)),
+        })?;
+        Ok(placed.data)
+    };
+    expressions.iter().map(one).collect()
+}
+
+fn position(index: usize) -> Expr {
+    Expr::Column(Column::new_unqualified(format!("#{index}")))
+}
