@@ -85,8 +85,9 @@ pub trait Operator: Send {
         StateSize::default()
     }
 
-    /// The whole state as batches, for a checkpoint. Stateless operators have none.
-    fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+    /// The whole state as batches, for a checkpoint; the operator goes on as if it had not been asked. Stateless operators
+    /// have none.
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
         Ok(Vec::new())
     }
 

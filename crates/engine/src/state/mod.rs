@@ -1,8 +1,8 @@
 //! State: rows in columns, found by key.
 //!
-//! [`row_store`] keeps rows as segments of arrow batches and gives each a reference; [`keyed_rows`] finds the newest row of
-//! a key. Updating a row appends the new version and frees the old one; segments that are mostly dead are compacted, so
-//! work is in proportion to what changes, never to what is kept.
+//! [`row_store`] keeps rows as segments of arrow batches and gives each a reference; [`keys`] gives each key a slot.
+//! Updating a row appends the new version and frees the old one; segments that are mostly dead are compacted, so work is
+//! in proportion to what changes, never to what is kept.
 
-pub mod keyed_rows;
+pub mod keys;
 pub mod row_store;

@@ -1,0 +1,355 @@
+//! The operator for session windows.
+//!
+//! A row at time `t` stands for the span `[t, t + gap)`; rows of a key whose spans overlap share a session, which spans
+//! them all. So rows exactly `gap` apart do not meet (`t < end` joins), and the sessions of a set of rows are the same
+//! whatever their order: a row may extend a session or merge two into the one that was seen first.
+//!
+//! Invariants: the open sessions of a key do not overlap; a session's id is its number in [`Groups`] and is used again once
+//! the session closed; `closing` holds each open session once, by its end. A session's window is part of its key, so a
+//! session that went out and then grew, or was merged away, is deleted under its old window.
+//! (array_agg over merged sessions: within each of the two in order of arrival, one after the other.)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::datatypes::FieldRef;
+use datafusion_physical_expr::PhysicalExpr;
+
+use super::groups::{Cooled, Groups};
+use super::output::{self, MAX_ROWS, Span, WindowKey, micros};
+use super::{Shared, snapshot};
+use crate::batch::{Batch, Change};
+use crate::operator::{Operator, Output, StateSize};
+use crate::state::keys::Keys;
+use crate::time::{MIN_TIME, Micros};
+use crate::{Error, Result};
+
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    key: u32,
+    span: Span,
+    /// Orders sessions by their first row.
+    seen: u64,
+    /// The window under which it last went out as an upsert.
+    sent: Option<Span>,
+    /// The session that it was merged into; itself while it is open.
+    into: u32,
+}
+
+/// The operator.
+pub(super) struct Sessions {
+    plan: Arc<Shared>,
+    window: WindowKey,
+    time: Arc<dyn PhysicalExpr>,
+    gap: Micros,
+    key_fields: Vec<FieldRef>,
+    keys: Keys,
+    /// The open sessions of each key.
+    of_key: Vec<Vec<u32>>,
+    sessions: Vec<Session>,
+    vacant: Vec<u32>,
+    /// Open sessions by end, then by first row.
+    closing: BTreeMap<(Micros, u64), u32>,
+    groups: Groups,
+    /// Windows that went out and were merged away in this epoch, and the session that took them up.
+    gone: Vec<(u32, Span)>,
+    /// Sessions that were merged away in this epoch: `gone` may still lead through them.
+    retired: Vec<u32>,
+    next_seen: u64,
+    watermark: Micros,
+}
+
+/// The sessions of a batch's rows.
+struct Assigned {
+    /// The session of each row.
+    sessions: Vec<u32>,
+    /// Sessions that were merged away, and the open ones that took them up.
+    merged: Vec<(u32, u32)>,
+}
+
+impl Sessions {
+    pub(super) fn new(plan: Arc<Shared>, window: WindowKey, time: Arc<dyn PhysicalExpr>, gap: Micros) -> Result<Self> {
+        if gap <= 0 {
+            return Err(Error::invalid("session(time, gap): the gap must be positive"));
+        }
+        let key_fields = plan.key_fields(window.key());
+        let groups = Groups::new(plan.layout.clone())?;
+        Ok(Self {
+            plan,
+            window,
+            time,
+            gap,
+            keys: Keys::new(key_fields.clone())?,
+            key_fields,
+            of_key: Vec::new(),
+            sessions: Vec::new(),
+            vacant: Vec::new(),
+            closing: BTreeMap::new(),
+            groups,
+            gone: Vec::new(),
+            retired: Vec::new(),
+            next_seen: 0,
+            watermark: MIN_TIME,
+        })
+    }
+
+    fn insert(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
+        let count = rows.num_rows();
+        let times = self.time.evaluate(rows)?.into_array(count)?;
+        let times = micros(&times)?;
+        let kept = |row: &u32| {
+            let row = *row as usize;
+            times.is_valid(row) && times.value(row).saturating_add(self.gap) > self.watermark
+        };
+        let kept: Vec<u32> = (0..count as u32).filter(kept).collect();
+        out.count_late(count - kept.len());
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let mut keys = self.plan.evaluate_keys(self.window.key(), rows)?;
+        let mut arguments = self.plan.layout.arguments(rows)?;
+        if kept.len() < count {
+            let order = UInt32Array::from(kept.clone());
+            keys = keys.iter().map(|k| take(k, &order, None)).collect::<Result<_, _>>()?;
+            arguments = arguments.take(&order)?;
+        }
+        let mut slots = Vec::new();
+        self.keys.insert(&keys, kept.len(), &mut slots)?;
+        let times = kept.iter().map(|row| times.value(*row as usize));
+        let Assigned { sessions, merged } = self.assign(times.zip(slots.iter().copied()));
+        let mut indices = Vec::with_capacity(sessions.len());
+        self.groups.touch(sessions.iter().copied(), &mut indices)?;
+        self.groups.absorb(&merged)?;
+        self.groups.update(&arguments, &indices)?;
+        self.retired.extend(merged.iter().map(|(from, _)| *from));
+        Ok(())
+    }
+
+    /// Finds, extends, merges and opens sessions for rows (time, key).
+    fn assign(&mut self, rows: impl Iterator<Item = (Micros, u32)>) -> Assigned {
+        let mut sessions = Vec::new();
+        let mut merged = Vec::new();
+        for (time, key) in rows {
+            let span = Span { end: time.saturating_add(self.gap), start: time };
+            if key as usize >= self.of_key.len() {
+                self.of_key.resize(key as usize + 1, Vec::new());
+            }
+            let mut home = None;
+            let mut i = 0;
+            while let Some(id) = self.of_key[key as usize].get(i).copied() {
+                let open = self.sessions[id as usize].span;
+                if open.start >= span.end || span.start >= open.end {
+                    i += 1;
+                    continue;
+                }
+                match home {
+                    None => {
+                        self.resize(id, span);
+                        home = Some(id);
+                        i += 1;
+                    }
+                    Some(other) => {
+                        let (from, into) = self.merge(id, other);
+                        merged.push(from);
+                        home = Some(into);
+                        self.of_key[key as usize].retain(|id| *id != from);
+                    }
+                }
+            }
+            sessions.push(home.unwrap_or_else(|| self.open(key, span)));
+        }
+        for id in &mut sessions {
+            *id = self.home(*id);
+        }
+        let merged = merged.into_iter().map(|from| (from, self.home(from))).collect();
+        Assigned { sessions, merged }
+    }
+
+    /// The open session that `id` became part of.
+    fn home(&self, mut id: u32) -> u32 {
+        while self.sessions[id as usize].into != id {
+            id = self.sessions[id as usize].into;
+        }
+        id
+    }
+
+    fn open(&mut self, key: u32, span: Span) -> u32 {
+        let seen = self.next_seen;
+        self.next_seen += 1;
+        let id = self.vacant.pop().unwrap_or(self.sessions.len() as u32);
+        let session = Session { key, span, seen, sent: None, into: id };
+        match self.sessions.get_mut(id as usize) {
+            Some(place) => *place = session,
+            None => self.sessions.push(session),
+        }
+        self.of_key[key as usize].push(id);
+        self.closing.insert((span.end, seen), id);
+        id
+    }
+
+    /// Lets session `id` span `more` too.
+    fn resize(&mut self, id: u32, more: Span) {
+        let session = &mut self.sessions[id as usize];
+        session.span.start = session.span.start.min(more.start);
+        if more.end > session.span.end {
+            self.closing.remove(&(session.span.end, session.seen));
+            session.span.end = more.end;
+            self.closing.insert((more.end, session.seen), id);
+        }
+    }
+
+    /// Merges two sessions into the one that was seen first; gives (from, into).
+    fn merge(&mut self, a: u32, b: u32) -> (u32, u32) {
+        let older = self.sessions[a as usize].seen < self.sessions[b as usize].seen;
+        let (from, into) = if older { (b, a) } else { (a, b) };
+        let session = &mut self.sessions[from as usize];
+        session.into = into;
+        let Session { span, seen, sent, .. } = *session;
+        self.gone.extend(sent.map(|sent| (into, sent)));
+        self.closing.remove(&(span.end, seen));
+        self.resize(into, span);
+        (from, into)
+    }
+
+    /// Writes what changed back, and gives it to whoever takes updates.
+    fn settle(&mut self, out: &mut Output) -> Result<()> {
+        if !self.groups.is_hot() {
+            return Ok(());
+        }
+        let cooled = self.groups.cool()?;
+        if self.plan.updates { self.send(&cooled, out) } else { Ok(()) }
+    }
+
+    fn rows(&self, ids: &[u32], values: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let spans: Vec<_> = ids.iter().map(|id| self.sessions[*id as usize].span).collect();
+        let keys = self.keys.columns(ids.iter().map(|id| self.sessions[*id as usize].key))?;
+        self.plan.rows(&self.window, &spans, keys, values)
+    }
+
+    fn send(&mut self, cooled: &Cooled, out: &mut Output) -> Result<()> {
+        let rows = self.rows(&cooled.groups, self.groups.values_of(cooled)?)?;
+        let passing = output::passing(self.plan.having.as_ref(), &rows)?;
+        // Rows that take the place of what is no longer true, and the windows that that had.
+        let (mut at, mut old) = (Vec::new(), Vec::new());
+        let gone = std::mem::take(&mut self.gone);
+        if !gone.is_empty() {
+            let row_of: BTreeMap<u32, u32> = cooled.groups.iter().copied().zip(0..).collect();
+            for (into, sent) in gone {
+                at.extend(row_of.get(&self.home(into)).map(|row| {
+                    old.push(sent);
+                    *row
+                }));
+            }
+        }
+        for (row, id) in cooled.groups.iter().enumerate() {
+            let session = &mut self.sessions[*id as usize];
+            let now = passing.as_ref().is_none_or(|mask| mask.value(row)).then_some(session.span);
+            let before = std::mem::replace(&mut session.sent, now);
+            if let Some(before) = before.filter(|_| before != now) {
+                at.push(row as u32);
+                old.push(before);
+            }
+        }
+        if !at.is_empty() {
+            let mut columns = take_record_batch(&rows, &UInt32Array::from(at))?.columns().to_vec();
+            if let Some((key, column)) = self.window.key().zip(self.window.column(&old)) {
+                columns[key] = column;
+            }
+            out.delete(output::batch(&self.plan.output, columns, old.len())?);
+        }
+        out.upsert(match passing {
+            Some(mask) => filter_record_batch(&rows, &mask)?,
+            None => rows,
+        });
+        Ok(())
+    }
+
+    /// Closes sessions, given in the order in which they go out.
+    fn close(&mut self, ids: &[u32], out: &mut Output) -> Result<()> {
+        for ids in ids.chunks(MAX_ROWS) {
+            if self.plan.finals {
+                let rows = self.rows(ids, self.groups.cold_values(ids)?)?;
+                output::append(self.plan.having.as_ref(), &rows, out)?;
+            }
+            for id in ids {
+                self.groups.free(*id);
+                let Session { key, .. } = self.sessions[*id as usize];
+                let open = &mut self.of_key[key as usize];
+                open.retain(|other| other != id);
+                if open.is_empty() {
+                    self.keys.remove(key);
+                }
+            }
+            self.vacant.extend(ids);
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Sessions {
+    fn on_batch(&mut self, _input: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        match batch.change {
+            Change::Insert => self.insert(&batch.rows, out),
+            Change::Late => {
+                out.count_late(batch.rows.num_rows());
+                Ok(())
+            }
+            Change::Upsert | Change::Delete => Err(super::takes_inserts_only()),
+        }
+    }
+
+    fn on_watermark(&mut self, watermark: Micros, out: &mut Output) -> Result<()> {
+        self.watermark = self.watermark.max(watermark);
+        let mut ids = Vec::new();
+        while let Some(first) = self.closing.first_entry().filter(|first| first.key().0 <= watermark) {
+            ids.push(first.remove());
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.settle(out)?;
+        self.close(&ids, out)
+    }
+
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+        if self.plan.updates || self.groups.is_overheated() {
+            self.settle(out)?;
+        }
+        self.vacant.append(&mut self.retired);
+        Ok(())
+    }
+
+    fn state_size(&self) -> StateSize {
+        let sessions = self.sessions.capacity() * size_of::<Session>() + self.of_key.capacity() * size_of::<Vec<u32>>();
+        StateSize { rows: self.closing.len() as u64, bytes: self.groups.bytes() + (self.keys.bytes() + sessions) as u64 }
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        if self.groups.is_hot() {
+            self.groups.cool()?;
+        }
+        let mut ids: Vec<u32> = self.closing.values().copied().collect();
+        ids.sort_unstable_by_key(|id| self.sessions[*id as usize].seen);
+        let open = || ids.iter().map(|id| self.sessions[*id as usize]);
+        let (spans, sent): (Vec<_>, Vec<_>) = open().map(|s| (s.span, s.sent)).unzip();
+        let keys = self.keys.columns(open().map(|s| s.key))?;
+        let states = self.groups.cold_states(&ids)?;
+        Ok(vec![snapshot::header(self.watermark)?, snapshot::groups(&spans, &sent, &self.key_fields, keys, &states)?])
+    }
+
+    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
+        let [header, groups] = &state[..] else { return Ok(()) };
+        self.watermark = snapshot::watermark(header)?;
+        let saved = snapshot::read(groups, self.key_fields.len(), self.plan.layout.state())?;
+        let mut slots = Vec::new();
+        self.keys.insert(&saved.keys, saved.spans.len(), &mut slots)?;
+        self.of_key.resize(self.keys.len(), Vec::new());
+        let ids: Vec<u32> = slots.iter().zip(&saved.spans).map(|(key, span)| self.open(*key, *span)).collect();
+        for (id, sent) in ids.iter().zip(saved.sent) {
+            self.sessions[*id as usize].sent = sent;
+        }
+        self.groups.restore(&ids, saved.states)
+    }
+}

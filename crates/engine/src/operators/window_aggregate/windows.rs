@@ -1,0 +1,290 @@
+//! The operator for tumbling and hopping windows, windows given as timestamps, and no window at all: one table of groups per
+//! window, so that closing a window frees it whole.
+//!
+//! Invariants: a group's slot among the keys of its window is its number in [`Groups`], in first-seen order; a table exists
+//! only for a window whose end is past the watermark; at the end of an epoch a table is hot only if nobody takes updates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take};
+use arrow::datatypes::FieldRef;
+
+use super::accumulators::{Arguments, Layout};
+use super::groups::{Cooled, Groups};
+use super::output::{self, Span, WindowKey};
+use super::{Shared, snapshot};
+use crate::batch::{Batch, Change};
+use crate::operator::{Operator, Output, StateSize};
+use crate::state::keys::Keys;
+use crate::time::{MAX_TIME, MIN_TIME, Micros};
+use crate::{Error, Result};
+
+/// The span of all rows where no key carries time.
+const FOR_EVER: Span = Span { end: MAX_TIME, start: MIN_TIME };
+
+/// The groups of one window.
+struct Table {
+    keys: Keys,
+    groups: Groups,
+    /// By slot: whether the group's newest version that was looked at is out as an upsert. Only kept under HAVING.
+    sent: Vec<bool>,
+    size: StateSize,
+}
+
+/// The operator.
+pub(super) struct Windows {
+    plan: Arc<Shared>,
+    window: WindowKey,
+    /// The keys that carry no window.
+    key_fields: Vec<FieldRef>,
+    tables: BTreeMap<Span, Table>,
+    /// Tables with rows of this epoch.
+    changed: BTreeSet<Span>,
+    watermark: Micros,
+    size: StateSize,
+    touched: u64,
+    slots: Vec<u32>,
+    indices: Vec<usize>,
+}
+
+/// Rows of a batch by window: rows `offset..offset + length` of `order` belong to the span.
+struct Split {
+    parts: Vec<(Span, usize, usize)>,
+    /// `None`: the rows stand in order already.
+    order: Option<UInt32Array>,
+    dropped: usize,
+}
+
+impl Windows {
+    pub(super) fn new(plan: Arc<Shared>, window: WindowKey) -> Result<Self> {
+        let key_fields = plan.key_fields(window.key());
+        // Refuses unsupported keys now rather than at the first row.
+        Keys::new(key_fields.clone())?;
+        Ok(Self {
+            plan,
+            window,
+            key_fields,
+            tables: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            watermark: MIN_TIME,
+            size: StateSize::default(),
+            touched: 0,
+            slots: Vec::new(),
+            indices: Vec::new(),
+        })
+    }
+
+    fn split(&self, rows: &RecordBatch) -> Result<Split> {
+        let count = rows.num_rows();
+        let Some(key) = self.window.key() else {
+            return Ok(Split { parts: vec![(FOR_EVER, 0, count)], order: None, dropped: 0 });
+        };
+        let column = self.plan.keys[key].0.evaluate(rows)?.into_array(count)?;
+        let spans = self.window.spans(&column)?;
+        let mut numbers: BTreeMap<Span, usize> = BTreeMap::new();
+        let mut parts: Vec<(Span, usize, usize)> = Vec::new();
+        let mut of_row = Vec::with_capacity(count);
+        let mut last = None;
+        for span in &spans {
+            let number = match span {
+                Some(span) if span.end > self.watermark => match last {
+                    Some((same, number)) if same == *span => number,
+                    _ => *numbers.entry(*span).or_insert_with(|| {
+                        parts.push((*span, 0, 0));
+                        parts.len() - 1
+                    }),
+                },
+                _ => usize::MAX,
+            };
+            if let Some(part) = parts.get_mut(number) {
+                part.2 += 1;
+                last = Some((part.0, number));
+            }
+            of_row.push(number);
+        }
+        let mut kept = 0;
+        for part in &mut parts {
+            part.1 = kept;
+            kept += part.2;
+        }
+        let dropped = count - kept;
+        if dropped == 0 && parts.len() <= 1 {
+            return Ok(Split { parts, order: None, dropped });
+        }
+        let mut order = vec![0; kept];
+        let mut next: Vec<usize> = parts.iter().map(|p| p.1).collect();
+        for (row, number) in of_row.into_iter().enumerate() {
+            if let Some(next) = next.get_mut(number) {
+                order[*next] = row as u32;
+                *next += 1;
+            }
+        }
+        Ok(Split { parts, order: Some(order.into()), dropped })
+    }
+
+    fn insert(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<()> {
+        let Split { parts, order, dropped } = self.split(rows)?;
+        out.count_late(dropped);
+        let mut keys = self.plan.evaluate_keys(self.window.key(), rows)?;
+        let mut arguments = self.plan.layout.arguments(rows)?;
+        if let Some(order) = order {
+            keys = keys.iter().map(|k| take(k, &order, None)).collect::<Result<_, _>>()?;
+            arguments = arguments.take(&order)?;
+        }
+        if let [(span, _, count)] = parts[..] {
+            return self.add(span, &keys, &arguments, count);
+        }
+        for (span, offset, count) in parts {
+            let keys: Vec<_> = keys.iter().map(|k| k.slice(offset, count)).collect();
+            self.add(span, &keys, &arguments.slice(offset, count), count)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, span: Span, keys: &[ArrayRef], arguments: &Arguments, count: usize) -> Result<()> {
+        if !self.tables.contains_key(&span) {
+            self.tables.insert(span, Table::new(self.key_fields.clone(), self.plan.layout.clone())?);
+        }
+        let Some(table) = self.tables.get_mut(&span) else { return Ok(()) };
+        table.keys.insert(keys, count, &mut self.slots)?;
+        table.groups.touch(self.slots.iter().copied(), &mut self.indices)?;
+        table.groups.update(arguments, &self.indices)?;
+        self.changed.insert(span);
+        Ok(())
+    }
+
+    /// What the epoch changed in one window goes out; the size is measured.
+    fn settle(&mut self, span: Span, out: &mut Output) -> Result<()> {
+        let Some(table) = self.tables.get_mut(&span) else { return Ok(()) };
+        if table.groups.is_hot() && (self.plan.updates || table.groups.is_overheated()) {
+            let cooled = table.groups.cool()?;
+            self.touched += cooled.groups.len() as u64;
+            if self.plan.updates {
+                table.send(&self.plan, &self.window, span, &cooled, out)?;
+            }
+        }
+        let size = StateSize { rows: table.keys.len() as u64, bytes: table.groups.bytes() + table.keys.bytes() as u64 };
+        let before = std::mem::replace(&mut table.size, size);
+        self.size.rows = self.size.rows + size.rows - before.rows;
+        self.size.bytes = self.size.bytes + size.bytes - before.bytes;
+        Ok(())
+    }
+
+    fn close(&mut self, span: Span, out: &mut Output) -> Result<()> {
+        if self.changed.remove(&span) && self.plan.updates {
+            self.settle(span, out)?;
+        }
+        let Some(mut table) = self.tables.remove(&span) else { return Ok(()) };
+        self.size.rows -= table.size.rows;
+        self.size.bytes -= table.size.bytes;
+        if self.plan.finals {
+            let count = table.keys.len() as u32;
+            let values = table.groups.finish(count)?;
+            let rows = self.plan.rows(&self.window, &vec![span; count as usize], table.keys.columns(0..count)?, values)?;
+            output::append(self.plan.having.as_ref(), &rows, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn new(key_fields: Vec<FieldRef>, layout: Arc<Layout>) -> Result<Self> {
+        let (keys, groups) = (Keys::new(key_fields)?, Groups::new(layout)?);
+        Ok(Self { keys, groups, sent: Vec::new(), size: StateSize::default() })
+    }
+
+    /// Gives the groups that changed.
+    fn send(&mut self, plan: &Shared, window: &WindowKey, span: Span, cooled: &Cooled, out: &mut Output) -> Result<()> {
+        let groups = &cooled.groups;
+        let keys = self.keys.columns(groups.iter().copied())?;
+        let rows = plan.rows(window, &vec![span; groups.len()], keys, self.groups.values_of(cooled)?)?;
+        let Some(having) = &plan.having else {
+            out.upsert(rows);
+            return Ok(());
+        };
+        let passing = crate::operators::filter::passes(having, &rows)?;
+        self.sent.resize(self.keys.len(), false);
+        let sent = &mut self.sent;
+        let before = groups.iter().zip(passing.values()).map(|(group, now)| std::mem::replace(&mut sent[*group as usize], now));
+        let gone: BooleanArray = before.zip(passing.values()).map(|(before, now)| Some(before && !now)).collect();
+        out.delete(filter_record_batch(&rows, &gone)?);
+        out.upsert(filter_record_batch(&rows, &passing)?);
+        Ok(())
+    }
+}
+
+impl Operator for Windows {
+    fn on_batch(&mut self, _input: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        match batch.change {
+            Change::Insert if batch.rows.num_rows() > 0 => self.insert(&batch.rows, out),
+            Change::Insert => Ok(()),
+            Change::Late => {
+                out.count_late(batch.rows.num_rows());
+                Ok(())
+            }
+            Change::Upsert | Change::Delete => Err(super::takes_inserts_only()),
+        }
+    }
+
+    fn on_watermark(&mut self, watermark: Micros, out: &mut Output) -> Result<()> {
+        self.watermark = self.watermark.max(watermark);
+        while let Some((span, _)) = self.tables.first_key_value().filter(|(span, _)| span.end <= watermark) {
+            self.close(*span, out)?;
+        }
+        Ok(())
+    }
+
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+        for span in std::mem::take(&mut self.changed) {
+            self.settle(span, out)?;
+        }
+        Ok(())
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.size
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut batches = vec![snapshot::header(self.watermark)?];
+        for (span, table) in &mut self.tables {
+            if table.groups.is_hot() {
+                table.groups.cool()?;
+            }
+            let slots: Vec<u32> = (0..table.keys.len() as u32).collect();
+            let sent = slots.iter().map(|slot| table.sent.get(*slot as usize).is_some_and(|sent| *sent).then_some(*span));
+            let sent: Vec<_> = sent.collect();
+            let keys = table.keys.columns(slots.iter().copied())?;
+            let states = table.groups.cold_states(&slots)?;
+            batches.push(snapshot::groups(&vec![*span; slots.len()], &sent, &self.key_fields, keys, &states)?);
+        }
+        Ok(batches)
+    }
+
+    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
+        let mut batches = state.into_iter();
+        let Some(header) = batches.next() else { return Ok(()) };
+        self.watermark = snapshot::watermark(&header)?;
+        for batch in batches {
+            let saved = snapshot::read(&batch, self.key_fields.len(), self.plan.layout.state())?;
+            let Some(span) = saved.spans.first().copied() else { continue };
+            let mut table = Table::new(self.key_fields.clone(), self.plan.layout.clone())?;
+            table.keys.insert(&saved.keys, saved.spans.len(), &mut self.slots)?;
+            table.groups.restore(&self.slots, saved.states)?;
+            table.sent = saved.sent.iter().map(Option::is_some).collect();
+            self.tables.insert(span, table);
+            self.settle(span, &mut Output::default())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Windows {
+    /// Groups that were written back so far.
+    pub(super) fn touched(&self) -> u64 {
+        self.touched
+    }
+}
