@@ -3,7 +3,7 @@
 //! Invariants: a group (a small number that the caller chose) is hot, cold, or empty. The first row after a group went cold
 //! merges its state row into the live accumulators before anything else, so arrival order is kept; [`Groups::cool`] writes
 //! the states of all hot groups back as rows. Work is in proportion to the groups that rows touched since the last time:
-//! with 1,000,000 groups kept and 10 changed, 10 are loaded, written and evaluated ([`Groups::touched`] counts them).
+//! with 1,000,000 groups kept and 10 changed, 10 are loaded, written and evaluated.
 //! What is never cooled (no one takes updates) is DataFusion's plain hash aggregation.
 
 use std::sync::Arc;
@@ -40,7 +40,6 @@ pub(super) struct Groups {
     batches: usize,
     places: Vec<Place>,
     store: RowStore,
-    touched: u64,
 }
 
 /// The groups that [`Groups::cool`] wrote back, with their states.
@@ -54,16 +53,7 @@ impl Groups {
     pub(super) fn new(layout: Arc<Layout>) -> Result<Self> {
         let store = RowStore::new(layout.state().clone());
         let accumulators = layout.accumulators()?;
-        Ok(Self {
-            layout,
-            accumulators,
-            hot: Vec::new(),
-            absorbed: Vec::new(),
-            batches: 0,
-            places: Vec::new(),
-            store,
-            touched: 0,
-        })
+        Ok(Self { layout, accumulators, hot: Vec::new(), absorbed: Vec::new(), batches: 0, places: Vec::new(), store })
     }
 
     /// Makes the groups of some rows hot, and writes the hot number of each row into `indices`.
@@ -138,7 +128,6 @@ impl Groups {
         self.unite()?;
         self.batches = 0;
         let groups = std::mem::take(&mut self.hot);
-        self.touched += groups.len() as u64;
         let states = self.accumulators.take_states(&self.layout)?;
         let segment = self.store.append(states.clone(), &groups)?;
         for (row, group) in groups.iter().enumerate() {
@@ -221,11 +210,6 @@ impl Groups {
         if place.cold != NO_ROW {
             self.store.free(place.cold);
         }
-    }
-
-    /// How many groups were written back so far.
-    pub(super) fn touched(&self) -> u64 {
-        self.touched
     }
 
     /// Bytes in memory, about.

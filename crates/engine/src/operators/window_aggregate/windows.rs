@@ -15,11 +15,11 @@ use super::accumulators::{Arguments, Layout};
 use super::groups::{Cooled, Groups};
 use super::output::{self, Span, WindowKey};
 use super::{Shared, snapshot};
+use crate::Result;
 use crate::batch::{Batch, Change};
 use crate::operator::{Operator, Output, StateSize};
 use crate::state::keys::Keys;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
-use crate::{Error, Result};
 
 /// The span of all rows where no key carries time.
 const FOR_EVER: Span = Span { end: MAX_TIME, start: MIN_TIME };
