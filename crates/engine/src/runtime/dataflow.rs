@@ -1,0 +1,161 @@
+//! One task's copy of the graph: its operators, and how batches and watermarks pass among them.
+//!
+//! Invariant: in one pass every node first takes all that its inputs gave, then the watermark, so a row always reaches an
+//! operator before the watermark that it is not late for.
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::batch::{Batch, Change, Port};
+use crate::graph::{Graph, NodeId, NodeKind};
+use crate::operator::{Operator, Output};
+use crate::runtime::stats::PipelineStats;
+use crate::time::{MIN_TIME, Micros, Stopwatch};
+
+/// Where a node's output goes.
+struct Consumer {
+    port: Port,
+    node: NodeId,
+    input: usize,
+}
+
+struct Slot {
+    operator: Option<Box<dyn Operator>>,
+    inputs: Vec<NodeId>,
+    consumers: Vec<Consumer>,
+    inbox: Vec<(usize, Batch)>,
+    watermark: Micros,
+}
+
+/// The operators of one task.
+pub struct Dataflow {
+    slots: Vec<Slot>,
+    sinks: Vec<NodeId>,
+    stats: Arc<PipelineStats>,
+    task: usize,
+    output: Output,
+}
+
+impl Dataflow {
+    /// Makes the operators of task number `task`.
+    pub fn new(graph: &Graph, task: usize, stats: Arc<PipelineStats>) -> Result<Self> {
+        let mut slots: Vec<Slot> = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            slots.push(Slot {
+                operator: None,
+                inputs: node.inputs.iter().map(|e| e.from).collect(),
+                consumers: Vec::new(),
+                inbox: Vec::new(),
+                watermark: MIN_TIME,
+            });
+        }
+        for (id, node) in graph.nodes.iter().enumerate() {
+            for (input, edge) in node.inputs.iter().enumerate() {
+                slots[edge.from].consumers.push(Consumer { port: edge.port, node: id, input });
+            }
+        }
+        for (id, node) in graph.nodes.iter().enumerate() {
+            if let NodeKind::Operator(spec) = &node.kind {
+                let mut ports: Vec<Port> = slots[id].consumers.iter().map(|c| c.port).collect();
+                ports.sort();
+                ports.dedup();
+                slots[id].operator = Some(spec.create(&ports)?);
+            }
+        }
+        let sinks = graph.sinks().map(|(id, _)| id).collect();
+        Ok(Self { slots, sinks, stats, task, output: Output::default() })
+    }
+
+    /// Gives a batch to whoever takes `port` of `node`.
+    pub fn push(&mut self, node: NodeId, port: Port, batch: Batch) {
+        if batch.rows.num_rows() == 0 {
+            return;
+        }
+        self.stats.nodes[node].add_output(&batch);
+        let consumers = std::mem::take(&mut self.slots[node].consumers);
+        if let Some((last, others)) = split_last(&consumers, port) {
+            for consumer in others {
+                self.slots[consumer.node].inbox.push((consumer.input, batch.clone()));
+            }
+            self.slots[last.node].inbox.push((last.input, batch));
+        }
+        self.slots[node].consumers = consumers;
+    }
+
+    /// Sets the watermark of a source; the next [`pass`](Dataflow::pass) carries it on.
+    pub fn set_watermark(&mut self, source: NodeId, watermark: Micros) {
+        self.slots[source].watermark = self.slots[source].watermark.max(watermark);
+    }
+
+    /// Carries everything through the graph, in topological order; at the `end` of an epoch also what it changed.
+    pub fn pass(&mut self, end: bool) -> Result<()> {
+        for node in 0..self.slots.len() {
+            let Some(mut operator) = self.slots[node].operator.take() else {
+                continue;
+            };
+            let result = self.run(node, operator.as_mut(), end);
+            self.slots[node].operator = Some(operator);
+            result.map_err(|e| e.within(&self.stats.nodes[node].name))?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, node: NodeId, operator: &mut dyn Operator, end: bool) -> Result<()> {
+        let watermark = self.slots[node].inputs.iter().map(|i| self.slots[*i].watermark).min().unwrap_or(MIN_TIME);
+        let advanced = watermark > self.slots[node].watermark;
+        let mut inbox = std::mem::take(&mut self.slots[node].inbox);
+        if inbox.is_empty() && !advanced && !end {
+            return Ok(());
+        }
+        let stopwatch = Stopwatch::start();
+        let mut output = std::mem::take(&mut self.output);
+        for (input, batch) in inbox.drain(..) {
+            self.stats.nodes[node].add_input(&batch);
+            operator.on_batch(input, batch, &mut output)?;
+        }
+        self.slots[node].inbox = inbox;
+        if advanced {
+            operator.on_watermark(watermark, &mut output)?;
+            self.slots[node].watermark = watermark;
+        }
+        if end {
+            operator.on_epoch_end(&mut output)?;
+            self.stats.nodes[node].set_state(self.task, operator.state_size());
+        }
+        let (batches, late) = output.take();
+        self.output = output;
+        self.stats.nodes[node].add_work(stopwatch.nanos(), late);
+        for (port, batch) in batches {
+            self.push(node, port, batch);
+        }
+        Ok(())
+    }
+
+    /// What the epoch gave to each sink, in the order of [`Graph::sinks`].
+    pub fn take_outputs(&mut self) -> Vec<Vec<Batch>> {
+        let sinks = std::mem::take(&mut self.sinks);
+        let outputs = sinks
+            .iter()
+            .map(|id| {
+                let inbox = std::mem::take(&mut self.slots[*id].inbox);
+                inbox.into_iter().map(|(_, batch)| self.taken_by_sink(*id, batch)).collect()
+            })
+            .collect();
+        self.sinks = sinks;
+        outputs
+    }
+
+    fn taken_by_sink(&self, sink: NodeId, mut batch: Batch) -> Batch {
+        self.stats.nodes[sink].add_input(&batch);
+        if batch.change == Change::Late {
+            batch.change = Change::Insert;
+        }
+        batch
+    }
+}
+
+/// The consumers of a port: the last, which may have the batch itself, and those before it, which get a clone.
+fn split_last(consumers: &[Consumer], port: Port) -> Option<(&Consumer, impl Iterator<Item = &Consumer>)> {
+    let last = consumers.iter().rposition(|c| c.port == port)?;
+    Some((&consumers[last], consumers[..last].iter().filter(move |c| c.port == port)))
+}

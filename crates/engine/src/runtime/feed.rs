@@ -1,0 +1,206 @@
+//! Feeds one sink, on its own thread and at its own pace: takes from the queue, coalesces, spaces, writes, retries, and
+//! tells what is safe.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::coalesce::Coalesce;
+use super::positions::Positions;
+use super::queue::SinkQueue;
+use super::stats::PipelineStats;
+use crate::graph::{NodeId, SinkNode};
+use crate::sink::{EpochOutput, Flushed, Sink};
+use crate::table::Emit;
+use crate::time::{Clock, Micros, Stopwatch};
+use crate::{Error, Result};
+
+/// How long the feed waits for outputs before it looks at the time again.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The thread behind one sink.
+pub struct Feed {
+    name: String,
+    node: NodeId,
+    index: usize,
+    sink: Box<dyn Sink>,
+    queue: Arc<SinkQueue>,
+    positions: Arc<Positions>,
+    stats: Arc<PipelineStats>,
+    clock: Arc<dyn Clock>,
+    trigger: Micros,
+    stop_deadline: Micros,
+    coalesce: Option<Coalesce>,
+    pending: BTreeMap<u32, Pending>,
+    written: BTreeMap<u32, u64>,
+    unsafe_rows: u64,
+    last_round: Option<Micros>,
+    backoff: Backoff,
+}
+
+/// Outputs of one task that were taken from the queue and not yet written.
+#[derive(Default)]
+struct Pending {
+    outputs: Vec<EpochOutput>,
+    rows: usize,
+    coalesced: usize,
+    bytes: usize,
+}
+
+/// What a feed shares with the rest of the pipeline.
+pub struct Shared {
+    /// Where outputs wait.
+    pub queue: Arc<SinkQueue>,
+    /// Where it tells what is safe.
+    pub positions: Arc<Positions>,
+    /// Counts.
+    pub stats: Arc<PipelineStats>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// How long a stop waits for a sink that cannot be reached.
+    pub stop_deadline: Duration,
+}
+
+impl Feed {
+    /// A feed for sink number `index` of the graph.
+    pub fn new(index: usize, node: NodeId, plan: &SinkNode, sink: Box<dyn Sink>, shared: Shared) -> Result<Self> {
+        let keyed = plan.emit == Emit::Update && !plan.key.is_empty();
+        let coalesce = keyed.then(|| Coalesce::new(plan.schema.clone(), plan.key.clone())).transpose()?;
+        Ok(Self {
+            name: format!("sink {}", plan.table.name),
+            node,
+            index,
+            sink,
+            queue: shared.queue,
+            positions: shared.positions,
+            stats: shared.stats,
+            clock: shared.clock,
+            trigger: plan.trigger.as_micros() as Micros,
+            stop_deadline: shared.stop_deadline.as_micros() as Micros,
+            coalesce,
+            pending: BTreeMap::new(),
+            written: BTreeMap::new(),
+            unsafe_rows: 0,
+            last_round: None,
+            backoff: Backoff::default(),
+        })
+    }
+
+    /// Runs until the queue is closed and everything is safe.
+    ///
+    /// # Errors
+    /// A permanent error of the sink, or a transient one that outlived the deadline of a stop.
+    pub fn run(mut self) -> Result<()> {
+        let mut taken = Vec::new();
+        let mut stopping_since = None;
+        loop {
+            let more = self.queue.drain(&mut taken, self.wait());
+            for output in taken.drain(..) {
+                self.take(output).map_err(|e| e.within(&self.name))?;
+            }
+            let now = self.clock.now();
+            if !more {
+                stopping_since.get_or_insert(now);
+            }
+            let outcome = self.round(now, !more);
+            self.stats.nodes[self.node].queue_bytes.store(self.queue.bytes() as u64, Relaxed);
+            match outcome {
+                Ok(Flushed::All) if !more && self.pending.is_empty() => {
+                    return self.sink.close().map_err(|e| e.within(&self.name));
+                }
+                Ok(_) => self.backoff.worked(&self.name),
+                Err(e) => self.failed(e, now, stopping_since)?,
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        if self.backoff.ready(self.clock.now()) { TICK } else { TICK * 5 }
+    }
+
+    fn failed(&mut self, error: Error, now: Micros, stopping_since: Option<Micros>) -> Result<()> {
+        if !error.is_transient() {
+            return Err(error.within(&self.name));
+        }
+        if stopping_since.is_some_and(|since| now - since > self.stop_deadline) {
+            return Err(error.within(format!("{}: gave up at the stop's deadline", self.name)));
+        }
+        self.stats.nodes[self.node].retries.fetch_add(1, Relaxed);
+        self.backoff.failed(&self.name, &error, now);
+        Ok(())
+    }
+
+    /// Keeps an output until the next round; of a keyed sink only the newest rows.
+    fn take(&mut self, mut output: EpochOutput) -> Result<()> {
+        let (rows, bytes) = (output.rows(), output.bytes());
+        let pending = self.pending.entry(output.task).or_default();
+        pending.rows += rows;
+        pending.bytes += bytes;
+        match (&self.coalesce, pending.outputs.last_mut()) {
+            (Some(coalesce), Some(last)) => {
+                last.batches.append(&mut output.batches);
+                (last.epoch, last.clock) = (output.epoch, output.clock);
+                if self.trigger > 0 && pending.rows > 2 * pending.coalesced + 8192 {
+                    last.batches = coalesce.newest(&last.batches)?;
+                    pending.rows = last.rows();
+                    pending.coalesced = pending.rows;
+                    let kept = last.bytes().min(pending.bytes);
+                    self.queue.release(pending.bytes - kept);
+                    pending.bytes = kept;
+                }
+            }
+            _ => pending.outputs.push(output),
+        }
+        Ok(())
+    }
+
+    /// Writes what is due and flushes.
+    fn round(&mut self, now: Micros, force: bool) -> Result<Flushed> {
+        if !self.backoff.ready(now) {
+            return Ok(Flushed::Pending);
+        }
+        let due = force || self.trigger == 0 || self.last_round.is_none_or(|last| now - last >= self.trigger);
+        let stopwatch = Stopwatch::start();
+        if due && !self.pending.is_empty() {
+            self.write_pending()?;
+            self.last_round = Some(now);
+        }
+        let flushed = self.sink.flush(now, force)?;
+        if flushed == Flushed::All {
+            for (task, epoch) in std::mem::take(&mut self.written) {
+                self.positions.acknowledged(self.index, task, epoch);
+            }
+            self.stats.nodes[self.node].rows_safe.fetch_add(std::mem::take(&mut self.unsafe_rows), Relaxed);
+        }
+        self.stats.nodes[self.node].add_work(stopwatch.nanos(), 0);
+        Ok(flushed)
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        while let Some(mut entry) = self.pending.first_entry() {
+            let pending = entry.get_mut();
+            if let (Some(coalesce), Some(output)) = (&self.coalesce, pending.outputs.first_mut())
+                && output.batches.len() > 1
+            {
+                output.batches = coalesce.newest(&output.batches)?;
+            }
+            while !pending.outputs.is_empty() {
+                let output = &pending.outputs[0];
+                self.sink.write(output)?;
+                let (rows, bytes) = (output.rows() as u64, output.bytes());
+                self.unsafe_rows += rows;
+                self.stats.nodes[self.node].rows_out.fetch_add(rows, Relaxed);
+                self.written.insert(output.task, output.epoch);
+                let bytes = bytes.min(pending.bytes);
+                pending.bytes -= bytes;
+                self.queue.release(bytes);
+                pending.outputs.remove(0);
+            }
+            self.queue.release(pending.bytes);
+            entry.remove();
+        }
+        Ok(())
+    }
+}

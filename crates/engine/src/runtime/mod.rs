@@ -1,0 +1,31 @@
+//! The runtime: turns a [`Graph`](crate::graph::Graph) with its sources and sinks into threads.
+//!
+//! ```text
+//! worker threads                      queues, bounded in bytes        one thread per sink
+//!   task: readers -> dataflow --EpochOutput--> SinkQueue ----------> feed: coalesce, write, flush -> positions
+//! ```
+//!
+//! A worker runs its tasks in a loop, one epoch at a time: read what is there (at most a bound), push it through the
+//! dataflow, hand the outputs to the queues. Light load makes small epochs and milliseconds of latency, heavy load large
+//! ones. A full queue stops the workers, never drops. What every sink has made safe moves the positions of the sources.
+//!
+//! Delivery is at least once: after a crash the records behind the last kept position are read again.
+
+mod backoff;
+mod coalesce;
+mod dataflow;
+mod feed;
+mod pipeline;
+mod positions;
+mod queue;
+mod settings;
+pub mod stats;
+mod task;
+mod watermark;
+mod worker;
+
+pub use pipeline::{Bindings, Pipeline, StopHandle};
+pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

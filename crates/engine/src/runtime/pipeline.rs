@@ -1,0 +1,292 @@
+//! A running pipeline: its threads, how they are started, stopped and joined.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::dataflow::Dataflow;
+use super::feed::{self, Feed};
+use super::positions::{Place, Positions};
+use super::queue::SinkQueue;
+use super::settings::Settings;
+use super::stats::PipelineStats;
+use super::task::{Input, Shared, Task};
+use super::watermark::Watermark;
+use super::worker::Worker;
+use crate::connect::{Connectors, Context};
+use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
+use crate::sink::Sink;
+use crate::source::{Source, Start};
+use crate::time::{Clock, MIN_TIME};
+use crate::{Error, Result};
+
+/// How often safe positions are kept.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The sources and sinks that a graph's nodes stand for, connected.
+#[derive(Default)]
+pub struct Bindings {
+    /// By node.
+    pub sources: BTreeMap<NodeId, Arc<dyn Source>>,
+    /// By node.
+    pub sinks: BTreeMap<NodeId, Box<dyn Sink>>,
+}
+
+impl Bindings {
+    /// Connects all of them.
+    pub fn open(graph: &Graph, connectors: &dyn Connectors, context: &Context) -> Result<Self> {
+        let mut bindings = Self::default();
+        for (id, sink) in graph.sinks() {
+            let opened = connectors.sink(sink, context).map_err(|e| e.within(format!("sink {}", sink.table.name)))?;
+            bindings.sinks.insert(id, opened);
+        }
+        for (id, source) in graph.sources() {
+            let opened = connectors.source(source, context).map_err(|e| e.within(format!("source {}", source.table.name)))?;
+            bindings.sources.insert(id, opened);
+        }
+        Ok(bindings)
+    }
+}
+
+/// Stops a pipeline in order: epochs end, sinks are flushed, positions kept.
+#[derive(Debug, Clone)]
+pub struct StopHandle(Arc<AtomicBool>);
+
+impl StopHandle {
+    /// Asks it to stop; [`Pipeline::wait`] returns when it has.
+    pub fn stop(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether it was asked to, or failed.
+    pub fn stopped(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A pipeline that runs.
+pub struct Pipeline {
+    stats: Arc<PipelineStats>,
+    stop: Arc<AtomicBool>,
+    failure: Arc<Mutex<Option<Error>>>,
+    workers: Vec<JoinHandle<()>>,
+    feeds: Vec<JoinHandle<()>>,
+    queues: Vec<Arc<SinkQueue>>,
+    positions: Arc<Positions>,
+    sources: Vec<Arc<dyn Source>>,
+    clock: Arc<dyn Clock>,
+    bounded: bool,
+}
+
+impl Pipeline {
+    /// Makes tasks and threads, and starts them.
+    pub fn start(graph: &Graph, bindings: Bindings, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let sources: Vec<(NodeId, &SourceNode, Arc<dyn Source>)> = graph
+            .sources()
+            .map(|(id, node)| {
+                let source = bindings.sources.get(&id).cloned();
+                source
+                    .map(|s| (id, node, s))
+                    .ok_or_else(|| Error::invalid(format!("source {} is not connected", node.table.name)))
+            })
+            .collect::<Result<_>>()?;
+        let places = cut_into_tasks(graph, &sources)?;
+        let tasks = places.len();
+        let stats = Arc::new(PipelineStats::new(graph, tasks));
+        let sink_count = graph.sinks().count();
+        let shared = Arc::new(Shared {
+            queues: (0..sink_count).map(|_| Arc::new(SinkQueue::new(settings.queue_bytes))).collect(),
+            positions: Arc::new(Positions::new(tasks, sink_count)),
+            stats: stats.clone(),
+            clock: clock.clone(),
+            settings,
+        });
+        let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
+        let mut made = Vec::with_capacity(tasks);
+        for (number, places) in places.into_iter().enumerate() {
+            let inputs = places.into_iter().map(|p| open_input(&sources, p, &newest, &shared)).collect::<Result<Vec<_>>>()?;
+            let dataflow = Dataflow::new(graph, number, stats.clone())?;
+            made.push(Task::new(number as u32, inputs, dataflow, shared.clone()));
+        }
+        let mut pipeline = Self {
+            stats,
+            stop: Arc::default(),
+            failure: Arc::default(),
+            workers: Vec::new(),
+            feeds: Vec::new(),
+            queues: shared.queues.clone(),
+            positions: shared.positions.clone(),
+            sources: sources.into_iter().map(|(_, _, s)| s).collect(),
+            clock,
+            bounded: shared.settings.bounded,
+        };
+        pipeline.start_feeds(graph, bindings.sinks, &shared)?;
+        pipeline.start_workers(made, &shared)?;
+        Ok(pipeline)
+    }
+
+    fn start_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>, shared: &Arc<Shared>) -> Result<()> {
+        for (index, (id, plan)) in graph.sinks().enumerate() {
+            let sink = sinks.remove(&id).ok_or_else(|| Error::invalid(format!("sink {} is not connected", plan.table.name)))?;
+            let shared = feed::Shared {
+                queue: shared.queues[index].clone(),
+                positions: shared.positions.clone(),
+                stats: shared.stats.clone(),
+                clock: shared.clock.clone(),
+                stop_deadline: shared.settings.stop_deadline,
+            };
+            let feed = Feed::new(index, id, plan, sink, shared)?;
+            let thread = self.spawn(&format!("sink-{}", plan.table.name), move || feed.run())?;
+            self.feeds.push(thread);
+        }
+        Ok(())
+    }
+
+    fn start_workers(&mut self, tasks: Vec<Task>, shared: &Arc<Shared>) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = shared.settings.workers.unwrap_or(cores).clamp(1, tasks.len().max(1));
+        let mut shares: Vec<Vec<Task>> = (0..count).map(|_| Vec::new()).collect();
+        for (i, task) in tasks.into_iter().enumerate() {
+            shares[i % count].push(task);
+        }
+        for (i, share) in shares.into_iter().enumerate() {
+            let worker = Worker::new(share, shared.clone(), self.stop.clone());
+            let thread = self.spawn(&format!("worker-{i}"), move || worker.run())?;
+            self.workers.push(thread);
+        }
+        Ok(())
+    }
+
+    /// A thread whose first error stops the pipeline.
+    fn spawn(&self, name: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<JoinHandle<()>> {
+        let (stop, failure, name) = (self.stop.clone(), self.failure.clone(), name.to_owned());
+        let queues = self.queues.clone();
+        let thread_name = name.clone();
+        let body = move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            let error = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(e)) => e,
+                Err(_) => {
+                    Error::permanent(format!("{name} panicked; this is a fault of riverrun, please report the message above"))
+                }
+            };
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            stop.store(true, Relaxed);
+            queues.iter().for_each(|q| q.close());
+        };
+        std::thread::Builder::new()
+            .name(thread_name)
+            .spawn(body)
+            .map_err(|e| Error::permanent(format!("no thread could be started: {e}")))
+    }
+
+    /// The counts.
+    pub fn stats(&self) -> Arc<PipelineStats> {
+        self.stats.clone()
+    }
+
+    /// What stops it.
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(self.stop.clone())
+    }
+
+    /// Waits until it ends: a bounded input is done, it was asked to stop, or it failed.
+    ///
+    /// # Errors
+    /// The first error that stopped it.
+    pub fn wait(mut self) -> Result<()> {
+        while self.workers.iter().any(|w| !w.is_finished()) {
+            self.commit()?;
+            self.clock.sleep(COMMIT_INTERVAL);
+        }
+        self.workers.drain(..).for_each(|w| drop(w.join()));
+        self.queues.iter().for_each(|q| q.close());
+        while self.feeds.iter().any(|f| !f.is_finished()) {
+            self.clock.sleep(Duration::from_millis(5));
+        }
+        self.feeds.drain(..).for_each(|f| drop(f.join()));
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let committed = self.commit();
+        match failure {
+            Some(error) => Err(error),
+            None => committed,
+        }
+    }
+
+    /// Keeps the positions that became safe. A bounded run keeps none: it always reads from the start.
+    fn commit(&self) -> Result<()> {
+        let mut by_source: BTreeMap<usize, Vec<(u32, i64)>> = BTreeMap::new();
+        for ((source, partition), offset) in self.positions.take_safe() {
+            by_source.entry(source).or_default().push((partition, offset));
+        }
+        if self.bounded {
+            return Ok(());
+        }
+        for (source, positions) in by_source {
+            match self.sources[source].commit(&positions) {
+                Err(e) if e.is_transient() => tracing::warn!("positions could not be kept, the next ones will be: {e}"),
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The places that each task reads.
+fn cut_into_tasks(graph: &Graph, sources: &[(NodeId, &SourceNode, Arc<dyn Source>)]) -> Result<Vec<Vec<Place>>> {
+    let mut tasks: Vec<Vec<Place>> = Vec::new();
+    for (index, (_, node, source)) in sources.iter().enumerate() {
+        let partitions = source.partitions().map_err(|e| e.within(format!("source {}", node.table.name)))?;
+        for partition in 0..partitions {
+            let task = if graph.parallelism == Parallelism::Partitioned { partition as usize } else { 0 };
+            if tasks.len() <= task {
+                tasks.resize_with(task + 1, Vec::new);
+            }
+            tasks[task].push((index, partition));
+        }
+    }
+    Ok(tasks)
+}
+
+/// Opens one partition where it must go on: at the kept position, else at the table's start.
+fn open_input(
+    sources: &[(NodeId, &SourceNode, Arc<dyn Source>)],
+    place: Place,
+    newest: &[Arc<AtomicI64>],
+    shared: &Shared,
+) -> Result<Input> {
+    let (id, node, source) = &sources[place.0];
+    let bounded = shared.settings.bounded;
+    let open = || {
+        let kept = if bounded { None } else { source.committed(place.1)? };
+        let offset = match kept {
+            Some(offset) => offset,
+            None => match source.start(place.1) {
+                Start::Latest if bounded => source.resolve(place.1, Start::Earliest)?,
+                start => source.resolve(place.1, start)?,
+            },
+        };
+        let stop = if bounded { source.end_offset(place.1)? } else { None };
+        Ok((offset, source.open(place.1, offset, stop)?))
+    };
+    let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
+    let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
+    let partitions = source.partitions()?.max(1) as usize;
+    Ok(Input {
+        node: *id,
+        place,
+        name: node.table.name.clone(),
+        reader,
+        offset,
+        watermark: node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay)),
+        on_bad: source.bad_records(),
+        newest: newest[place.0].clone(),
+        round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),
+        last_data: shared.clock.now(),
+        ended: false,
+        backoff: Default::default(),
+    })
+}

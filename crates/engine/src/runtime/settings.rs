@@ -1,0 +1,42 @@
+//! What a run of a pipeline can be told.
+
+use std::time::Duration;
+
+/// Bounds and pace of a run. The defaults suit a laptop and a server alike.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Read each source to the end that it had when the run began, close all windows, and stop.
+    pub bounded: bool,
+    /// Rounds of reading are at least this far apart. Zero: continuous.
+    pub trigger_interval: Duration,
+    /// An epoch ends at this many rows per task …
+    pub epoch_rows: usize,
+    /// … or at this age.
+    pub epoch_interval: Duration,
+    /// Rows that go through the operators at once.
+    pub chunk_rows: usize,
+    /// Outputs that may wait for one sink, in bytes. At the bound the sources slow.
+    pub queue_bytes: usize,
+    /// A partition that gave nothing for this long no longer holds back the watermark of the others.
+    pub idle_timeout: Duration,
+    /// Threads that run tasks. `None`: as many as the machine has cores.
+    pub workers: Option<usize>,
+    /// How long a stop waits for sinks that cannot be reached.
+    pub stop_deadline: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bounded: false,
+            trigger_interval: Duration::ZERO,
+            epoch_rows: 65_536,
+            epoch_interval: Duration::from_millis(100),
+            chunk_rows: 8_192,
+            queue_bytes: 64 << 20,
+            idle_timeout: Duration::from_secs(60),
+            workers: None,
+            stop_deadline: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! One task: the readers of one partition number (or of all), its dataflow, and its epochs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use super::backoff::Backoff;
+use super::dataflow::Dataflow;
+use super::positions::{Place, Positions};
+use super::queue::SinkQueue;
+use super::settings::Settings;
+use super::stats::PipelineStats;
+use super::watermark::Watermark;
+use crate::batch::{Batch, Change, Port};
+use crate::graph::NodeId;
+use crate::sink::EpochOutput;
+use crate::source::{Fetch, Limit, OnBadRecord, PartitionReader, Poll, dead_letters};
+use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
+use crate::{Error, Result};
+
+/// One partition of one source, as a task reads it.
+pub struct Input {
+    /// The source's node.
+    pub node: NodeId,
+    /// Which partition of which source.
+    pub place: Place,
+    /// The table's name.
+    pub name: String,
+    /// The reader.
+    pub reader: Box<dyn PartitionReader>,
+    /// Where the next epoch begins.
+    pub offset: i64,
+    /// Event time, if the table has it.
+    pub watermark: Option<Watermark>,
+    /// What a bad record does.
+    pub on_bad: OnBadRecord,
+    /// The greatest watermark of any partition of this source, over all tasks.
+    pub newest: Arc<AtomicI64>,
+    /// Most rows of this partition per epoch (the source's `max_offsets_per_trigger`).
+    pub round_rows: usize,
+    /// When it last gave something.
+    pub last_data: Micros,
+    /// All was read.
+    pub ended: bool,
+    /// The trouble that it is in.
+    pub backoff: Backoff,
+}
+
+/// What a task shares with the rest of the pipeline.
+pub struct Shared {
+    /// Bounds.
+    pub settings: Settings,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub stats: Arc<PipelineStats>,
+    /// One queue per sink, in the order of the graph's sinks.
+    pub queues: Vec<Arc<SinkQueue>>,
+    /// Ends of epochs.
+    pub positions: Arc<Positions>,
+}
+
+/// What an attempt at an epoch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// An epoch was handed to the sinks.
+    Worked,
+    /// There was nothing to do.
+    Idle,
+    /// The last epoch of a bounded input was handed over.
+    Ended,
+}
+
+/// A task.
+pub struct Task {
+    number: u32,
+    inputs: Vec<Input>,
+    dataflow: Dataflow,
+    shared: Arc<Shared>,
+    epoch: u64,
+    clock: Micros,
+    ended: bool,
+}
+
+impl Task {
+    /// Task number `number` over `inputs`.
+    pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
+        Self { number, inputs, dataflow, shared, epoch: 0, clock: MIN_TIME, ended: false }
+    }
+
+    /// Whether everything was read and handed over.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Counts time that the task's worker waited for sinks.
+    pub fn count_backpressure(&self, nanos: u64) {
+        self.shared.stats.tasks[self.number as usize].backpressure_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// Reads what is there and runs it through the dataflow as one epoch.
+    pub fn run_epoch(&mut self) -> Result<Progress> {
+        if self.ended {
+            return Ok(Progress::Ended);
+        }
+        let now = self.shared.clock.now();
+        let clock = now.max(self.clock.saturating_add(2));
+        let rows = self.read(clock)?;
+        let ended = self.inputs.iter().all(|i| i.ended);
+        let moved = self.move_watermarks(now, ended);
+        self.tell_lag();
+        if rows == 0 && !moved && !ended {
+            return Ok(Progress::Idle);
+        }
+        self.clock = clock;
+        self.dataflow.pass(true)?;
+        self.hand_over();
+        self.ended = ended;
+        Ok(if ended { Progress::Ended } else { Progress::Worked })
+    }
+
+    /// Reads chunk by chunk until there is nothing more, or the epoch's bound; returns records read.
+    fn read(&mut self, clock: Micros) -> Result<usize> {
+        let stopwatch = Stopwatch::start();
+        let bound = self.shared.settings.epoch_interval.as_nanos() as u64;
+        let mut left: Vec<usize> = self.inputs.iter().map(|i| i.round_rows.min(self.shared.settings.epoch_rows)).collect();
+        let mut total = 0;
+        loop {
+            let mut read = 0;
+            for (i, left) in left.iter_mut().enumerate() {
+                let rows = (*left).min(self.shared.settings.chunk_rows);
+                let got = if rows > 0 { self.poll(i, Limit { rows, bytes: 4 << 20 }, clock)? } else { 0 };
+                *left = left.saturating_sub(got);
+                read += got;
+            }
+            if read == 0 {
+                return Ok(total);
+            }
+            total += read;
+            self.move_watermarks(MIN_TIME, false);
+            self.dataflow.pass(false)?;
+            if total >= self.shared.settings.epoch_rows || stopwatch.nanos() >= bound {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Polls one input and gives what it has to the dataflow; returns records read.
+    fn poll(&mut self, i: usize, limit: Limit, clock: Micros) -> Result<usize> {
+        let input = &mut self.inputs[i];
+        if input.ended || !input.backoff.ready(clock) {
+            return Ok(0);
+        }
+        let stopwatch = Stopwatch::start();
+        let poll = input.reader.poll(limit, clock);
+        let nanos = stopwatch.nanos();
+        match poll {
+            Ok(Poll::Pending) => Ok(0),
+            Ok(Poll::End) => {
+                input.ended = true;
+                Ok(0)
+            }
+            Ok(Poll::Ready(fetch)) => {
+                self.shared.stats.nodes[input.node].add_work(nanos, 0);
+                input.backoff.worked(&input.name);
+                self.take(i, fetch, clock)
+            }
+            Err(e) if e.is_transient() => {
+                input.backoff.failed(&format!("source {}", input.name), &e, clock);
+                Ok(0)
+            }
+            Err(e) => Err(e.within(format!("source {}", input.name))),
+        }
+    }
+
+    fn take(&mut self, i: usize, fetch: Fetch, clock: Micros) -> Result<usize> {
+        let input = &mut self.inputs[i];
+        let stats = &self.shared.stats.nodes[input.node];
+        let records = fetch.rows.num_rows() + fetch.bad.len();
+        stats.rows_in.fetch_add(records as u64, Relaxed);
+        stats.bytes.fetch_add(fetch.bytes as u64, Relaxed);
+        stats.batches.fetch_add(1, Relaxed);
+        input.offset = fetch.next_offset;
+        input.last_data = clock;
+        for bad in &fetch.bad {
+            stats.add_bad(bad.reason);
+        }
+        if let (OnBadRecord::Fail, Some(bad)) = (input.on_bad, fetch.bad.first()) {
+            let place = format!("source {}: record at partition {}, offset {}", input.name, input.place.1, bad.offset);
+            return Err(Error::permanent(format!("{place}: {}: {}", bad.reason, bad.detail))
+                .hint("bad_records = 'drop' or 'dead_letter' (with dead_letter_topic or dead_letter_path) lets the rest go on"));
+        }
+        let letters = match input.on_bad {
+            OnBadRecord::DeadLetter if !fetch.bad.is_empty() => Some(dead_letters(&input.name, input.place.1, &fetch.bad)?),
+            _ => None,
+        };
+        let (rows, late) = match &mut input.watermark {
+            Some(watermark) => watermark.observe(fetch.rows)?,
+            None => (fetch.rows, None),
+        };
+        let node = input.node;
+        self.dataflow.push(node, Port::Rows, Batch::insert(rows));
+        if let Some(late) = late {
+            stats.late.fetch_add(late.num_rows() as u64, Relaxed);
+            self.dataflow.push(node, Port::Late, Batch::insert(late.clone()));
+            self.dataflow.push(node, Port::Rows, Batch { rows: late, change: Change::Late });
+        }
+        if let Some(letters) = letters {
+            self.dataflow.push(node, Port::DeadLetters, Batch::insert(letters));
+        }
+        Ok(records)
+    }
+
+    /// Tells the dataflow each source's watermark, the minimum over its partitions; `now` lifts idle ones. Whether one moved.
+    fn move_watermarks(&mut self, now: Micros, ended: bool) -> bool {
+        let idle = self.shared.settings.idle_timeout.as_micros() as Micros;
+        let mut sources: Vec<(NodeId, Micros)> = Vec::new();
+        for input in &mut self.inputs {
+            let watermark = match &mut input.watermark {
+                _ if ended || input.ended => MAX_TIME,
+                None => MIN_TIME,
+                Some(watermark) => {
+                    if now.saturating_sub(input.last_data) > idle {
+                        watermark.lift(input.newest.load(Relaxed));
+                    }
+                    let current = watermark.current();
+                    input.newest.fetch_max(current, Relaxed);
+                    current
+                }
+            };
+            match sources.iter_mut().find(|(node, _)| *node == input.node) {
+                Some((_, least)) => *least = watermark.min(*least),
+                None => sources.push((input.node, watermark)),
+            }
+        }
+        let least = sources.iter().map(|(_, w)| *w).min().unwrap_or(MIN_TIME);
+        for (node, watermark) in sources {
+            self.dataflow.set_watermark(node, watermark);
+        }
+        let told = &self.shared.stats.tasks[self.number as usize].watermark;
+        if least == MAX_TIME {
+            return true;
+        }
+        told.fetch_max(least, Relaxed) < least
+    }
+
+    fn tell_lag(&self) {
+        let lag = self.inputs.iter().filter_map(|i| i.reader.lag()).sum();
+        self.shared.stats.tasks[self.number as usize].lag.store(lag, Relaxed);
+    }
+
+    /// Ends the epoch: its positions are kept, its outputs go to the queues.
+    fn hand_over(&mut self) {
+        self.epoch += 1;
+        let end = self.inputs.iter().map(|i| (i.place, i.offset)).collect();
+        self.shared.positions.ended(self.number, self.epoch, end);
+        for (queue, batches) in self.shared.queues.iter().zip(self.dataflow.take_outputs()) {
+            queue.push(EpochOutput { task: self.number, epoch: self.epoch, clock: self.clock, batches });
+        }
+        self.shared.stats.tasks[self.number as usize].epoch.store(self.epoch, Relaxed);
+    }
+}

@@ -1,0 +1,239 @@
+//! The runtime over sources and sinks made by hand: what is read is handed over once, in order, and positions follow.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::{Bindings, Pipeline, Settings};
+use crate::batch::Port;
+use crate::graph::{Edge, Graph, Node, NodeKind, Parallelism, SinkNode, SourceNode};
+use crate::sink::{EpochOutput, Flushed, Sink};
+use crate::source::{BadRecord, Fetch, Limit, OnBadRecord, PartitionReader, Poll, Source, Start};
+use crate::table::{Column, Emit, Location, Options, Table, Watermark};
+use crate::time::{Clock, ManualClock, Micros};
+use crate::{Error, Result};
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+        Field::new("n", DataType::Int64, false),
+    ]))
+}
+
+fn table(name: &str, options: &[(&str, &str)]) -> Table {
+    let columns =
+        schema().fields().iter().map(|f| Column { field: f.clone(), metadata: None, location: Location::default() }).collect();
+    Table {
+        name: name.into(),
+        columns,
+        watermark: Some(Watermark { column: 0, delay: Duration::from_micros(10) }),
+        partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+        options: Options::of(options),
+        location: Location::default(),
+    }
+}
+
+/// Rows whose event time is their number, `times` in order; a negative time stands for a bad record.
+struct Rows {
+    times: Vec<i64>,
+    on_bad: OnBadRecord,
+    committed: Mutex<BTreeMap<u32, i64>>,
+    fails: Mutex<usize>,
+}
+
+impl Rows {
+    fn of(times: Vec<i64>, on_bad: OnBadRecord) -> Arc<Self> {
+        Arc::new(Self { times, on_bad, committed: Mutex::default(), fails: Mutex::new(0) })
+    }
+}
+
+struct Reader {
+    source: Arc<Rows>,
+    at: usize,
+    stop: usize,
+}
+
+impl PartitionReader for Reader {
+    fn poll(&mut self, limit: Limit, _clock: Micros) -> Result<Poll> {
+        let mut fails = self.source.fails.lock().unwrap();
+        if *fails > 0 {
+            *fails -= 1;
+            return Err(Error::transient("the broker is away"));
+        }
+        if self.at >= self.stop {
+            return Ok(Poll::End);
+        }
+        let end = (self.at + limit.rows.min(7)).min(self.stop);
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for offset in self.at..end {
+            match self.source.times[offset] {
+                time if time >= 0 => good.push(time),
+                _ => bad.push(BadRecord {
+                    reason: "malformed",
+                    detail: "not JSON".into(),
+                    offset: offset as i64,
+                    timestamp: None,
+                    key: None,
+                    payload: "x".into(),
+                }),
+            }
+        }
+        self.at = end;
+        let columns: Vec<arrow::array::ArrayRef> =
+            vec![Arc::new(TimestampMicrosecondArray::from(good.clone()).with_timezone("UTC")), Arc::new(Int64Array::from(good))];
+        let rows = RecordBatch::try_new(schema(), columns)?;
+        Ok(Poll::Ready(Fetch { rows, bad, next_offset: end as i64, bytes: 0, newest_record_time: None }))
+    }
+}
+
+impl Source for Arc<Rows> {
+    fn partitions(&self) -> Result<u32> {
+        Ok(1)
+    }
+
+    fn resolve(&self, _partition: u32, start: Start) -> Result<i64> {
+        Ok(match start {
+            Start::Offset(offset) => offset,
+            Start::Latest => self.times.len() as i64,
+            _ => 0,
+        })
+    }
+
+    fn end_offset(&self, _partition: u32) -> Result<Option<i64>> {
+        Ok(Some(self.times.len() as i64))
+    }
+
+    fn open(&self, _partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
+        let stop = stop.unwrap_or(self.times.len() as i64) as usize;
+        Ok(Box::new(Reader { source: self.clone(), at: offset as usize, stop }))
+    }
+
+    fn committed(&self, partition: u32) -> Result<Option<i64>> {
+        Ok(self.committed.lock().unwrap().get(&partition).copied())
+    }
+
+    fn commit(&self, positions: &[(u32, i64)]) -> Result<()> {
+        self.committed.lock().unwrap().extend(positions.iter().copied());
+        Ok(())
+    }
+
+    fn bad_records(&self) -> OnBadRecord {
+        self.on_bad
+    }
+}
+
+#[derive(Default, Clone)]
+struct Collected(Arc<Mutex<Vec<EpochOutput>>>, Arc<Mutex<usize>>);
+
+impl Sink for Collected {
+    fn write(&mut self, output: &EpochOutput) -> Result<()> {
+        let mut fails = self.1.lock().unwrap();
+        if *fails > 0 {
+            *fails -= 1;
+            return Err(Error::transient("the disk is full"));
+        }
+        self.0.lock().unwrap().push(output.clone());
+        Ok(())
+    }
+
+    fn flush(&mut self, _now: Micros, _force: bool) -> Result<Flushed> {
+        Ok(Flushed::All)
+    }
+}
+
+impl Collected {
+    fn numbers(&self) -> Vec<i64> {
+        let outputs = self.0.lock().unwrap();
+        let batches: Vec<_> = outputs.iter().flat_map(|o| &o.batches).map(|b| b.rows.clone()).collect();
+        let all = concat_batches(&schema(), &batches).unwrap();
+        all.column(1).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
+    }
+}
+
+/// One source; a sink on each of these ports.
+fn graph(ports: &[Port]) -> Graph {
+    let source = SourceNode { table: table("rows", &[("connector", "test")]), schema: schema() };
+    let mut nodes = vec![Node { name: "rows".into(), inputs: Vec::new(), kind: NodeKind::Source(source) }];
+    for port in ports {
+        let schema = if *port == Port::DeadLetters { crate::source::dead_letter_schema() } else { schema() };
+        let name = format!("{port:?}");
+        let sink = SinkNode { table: table(&name, &[]), schema, emit: Emit::Append, trigger: Duration::ZERO, key: Vec::new() };
+        nodes.push(Node { name, inputs: vec![Edge { from: 0, port: *port }], kind: NodeKind::Sink(sink) });
+    }
+    Graph { nodes, parallelism: Parallelism::Partitioned, ignored_options: Vec::new() }
+}
+
+fn run(source: &Arc<Rows>, ports: &[Port], sinks: &[Collected]) -> (Result<()>, Arc<super::stats::PipelineStats>) {
+    let graph = graph(ports);
+    let mut bindings = Bindings::default();
+    bindings.sources.insert(0, Arc::new(source.clone()));
+    for (i, sink) in sinks.iter().enumerate() {
+        bindings.sinks.insert(i + 1, Box::new(sink.clone()));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_000_000));
+    let settings = Settings { epoch_rows: 20, chunk_rows: 5, ..Settings::default() };
+    let pipeline = Pipeline::start(&graph, bindings, settings, clock).unwrap();
+    let stats = pipeline.stats();
+    (pipeline.wait(), stats)
+}
+
+#[test]
+fn every_row_reaches_the_sink_once_and_the_position_follows() {
+    let source = Rows::of((0..100).collect(), OnBadRecord::Fail);
+    let sink = Collected::default();
+    run(&source, &[Port::Rows], std::slice::from_ref(&sink)).0.unwrap();
+    assert_eq!(sink.numbers(), (0..100).collect::<Vec<_>>());
+    assert_eq!(source.committed(0).unwrap(), Some(100));
+
+    let again = Collected::default();
+    run(&source, &[Port::Rows], std::slice::from_ref(&again)).0.unwrap();
+    assert!(again.0.lock().unwrap().iter().all(|o| o.rows() == 0), "a restart repeats nothing that was safe");
+}
+
+#[test]
+fn late_rows_go_to_stateless_sinks_and_to_their_own() {
+    let source = Rows::of(vec![0, 100, 50, 95, 89, 90], OnBadRecord::Fail);
+    let (all, late) = (Collected::default(), Collected::default());
+    let (outcome, stats) = run(&source, &[Port::Rows, Port::Late], &[all.clone(), late.clone()]);
+    outcome.unwrap();
+    assert_eq!(late.numbers(), [50, 89]);
+    let mut numbers = all.numbers();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 50, 89, 90, 95, 100]);
+    assert_eq!(stats.nodes[0].late.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_bad_record_costs_itself_alone() {
+    let source = Rows::of(vec![0, -1, 2, 3, -1], OnBadRecord::DeadLetter);
+    let (rows, letters) = (Collected::default(), Collected::default());
+    let (outcome, stats) = run(&source, &[Port::Rows, Port::DeadLetters], &[rows.clone(), letters.clone()]);
+    outcome.unwrap();
+    assert_eq!(rows.numbers(), [0, 2, 3]);
+    assert_eq!(letters.0.lock().unwrap().iter().map(EpochOutput::rows).sum::<usize>(), 2);
+    assert_eq!(stats.nodes[0].bad(), BTreeMap::from([("malformed", 2)]));
+}
+
+#[test]
+fn a_bad_record_stops_a_pipeline_that_asked_for_it_and_says_where() {
+    let source = Rows::of(vec![0, 1, -1], OnBadRecord::Fail);
+    let error = run(&source, &[Port::Rows], &[Collected::default()]).0.unwrap_err();
+    assert_eq!(error.message(), "source rows: record at partition 0, offset 2: malformed: not JSON");
+}
+
+#[test]
+fn transient_trouble_of_source_and_sink_passes_and_nothing_is_lost() {
+    let source = Rows::of((0..50).collect(), OnBadRecord::Fail);
+    *source.fails.lock().unwrap() = 3;
+    let sink = Collected::default();
+    *sink.1.lock().unwrap() = 4;
+    let (outcome, stats) = run(&source, &[Port::Rows], std::slice::from_ref(&sink));
+    outcome.unwrap();
+    assert_eq!(sink.numbers(), (0..50).collect::<Vec<_>>());
+    assert_eq!(stats.nodes[1].retries.load(std::sync::atomic::Ordering::Relaxed), 4);
+}

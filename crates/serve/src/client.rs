@@ -1,0 +1,66 @@
+//! Asks the running process.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamReader;
+use riverrun_engine::{Error, Result};
+use serde::de::DeserializeOwned;
+
+use crate::discovery::Running;
+use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
+
+/// A connection to the running process.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// To the process that `running` names. Nothing is sent yet.
+    pub fn new(running: &Running) -> Self {
+        Self { http: reqwest::Client::new(), base: format!("http://{}", running.address) }
+    }
+
+    /// Runs a query there.
+    pub async fn sql(&self, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let request = self.http.post(format!("{}/sql", self.base)).json(&SqlRequest { query: query.to_owned() });
+        let body = answer(request).await?.bytes().await.map_err(lost)?;
+        let reader = StreamReader::try_new(body.as_ref(), None)?;
+        let schema = reader.schema();
+        Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// The topics of its logs.
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>> {
+        self.get("/log".to_owned()).await
+    }
+
+    /// Records of one topic.
+    pub async fn records(&self, topic: &str, range: LogRange) -> Result<Vec<LogRecord>> {
+        let LogRange { partition, offset, limit } = range;
+        self.get(format!("/log/{topic}?partition={partition}&offset={offset}&limit={limit}")).await
+    }
+
+    /// Its counts.
+    pub async fn stats(&self) -> Result<Stats> {
+        self.get("/stats".to_owned()).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T> {
+        answer(self.http.get(format!("{}{path}", self.base))).await?.json().await.map_err(lost)
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+    let response = request.send().await.map_err(lost)?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let failure: Failure = response.json().await.map_err(lost)?;
+    Err(Error::invalid(failure.error))
+}
+
+fn lost(e: reqwest::Error) -> Error {
+    Error::transient(format!("the running process does not answer: {e}"))
+}

@@ -1,0 +1,125 @@
+//! What goes over the wire.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /sql`, body [`SqlRequest`] | Arrow IPC stream (`application/vnd.apache.arrow.stream`) |
+//! | `GET /log` | `[`[`TopicInfo`]`]` |
+//! | `GET /log/{topic}?partition=&offset=&limit=` | `[`[`LogRecord`]`]` |
+//! | `GET /stats` | [`Stats`] |
+//!
+//! A failure is a status of 400 or above and [`Failure`].
+
+use riverrun_engine::runtime::stats::{PipelineStats, Role};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A query to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SqlRequest {
+    /// One SELECT, DESCRIBE or SHOW TABLES.
+    pub query: String,
+}
+
+/// Why a request failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// For a person.
+    pub error: String,
+}
+
+/// A topic of the embedded log.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub topic: String,
+    /// First offset that is there and offset behind the last, by partition.
+    pub partitions: Vec<(i64, i64)>,
+}
+
+/// Which records of a topic.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct LogRange {
+    /// Partition.
+    pub partition: u32,
+    /// From here on.
+    pub offset: i64,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A record of the embedded log.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct LogRecord {
+    /// Partition.
+    pub partition: u32,
+    /// Offset.
+    pub offset: i64,
+    /// Microseconds since 1970.
+    pub timestamp: i64,
+    /// The key, as text.
+    pub key: Option<String>,
+    /// The value, as text; `None`: a tombstone.
+    pub value: Option<String>,
+}
+
+/// Counts of one node of the graph.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeCounts {
+    /// Its name.
+    pub name: String,
+    /// `source`, `operator` or `sink`.
+    pub role: String,
+    /// Rows taken.
+    pub rows_in: u64,
+    /// Rows given.
+    pub rows_out: u64,
+    /// Late rows.
+    pub late: u64,
+    /// Bad records by reason.
+    pub bad: std::collections::BTreeMap<String, u64>,
+    /// Rows of state.
+    pub state_rows: u64,
+    /// Bytes of state.
+    pub state_bytes: u64,
+    /// Bytes that wait for a sink.
+    pub queue_bytes: u64,
+    /// Seconds of work.
+    pub busy_seconds: f64,
+}
+
+/// Counts of the running pipeline.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stats {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Least watermark, microseconds since 1970.
+    pub watermark: Option<i64>,
+    /// Records that wait to be read.
+    pub lag: u64,
+    /// By node.
+    pub nodes: Vec<NodeCounts>,
+}
+
+impl Stats {
+    /// The counts of now.
+    pub fn of(pipeline: &str, stats: &PipelineStats) -> Self {
+        let nodes = stats.nodes.iter().map(|n| NodeCounts {
+            name: n.name.clone(),
+            role: match n.role {
+                Role::Source => "source",
+                Role::Operator => "operator",
+                Role::Sink => "sink",
+            }
+            .to_owned(),
+            rows_in: n.rows_in.load(Relaxed),
+            rows_out: n.rows_out.load(Relaxed),
+            late: n.late.load(Relaxed),
+            bad: n.bad().into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            state_rows: n.state().rows,
+            state_bytes: n.state().bytes,
+            queue_bytes: n.queue_bytes.load(Relaxed),
+            busy_seconds: n.busy_nanos.load(Relaxed) as f64 / 1e9,
+        });
+        Self { pipeline: pipeline.to_owned(), watermark: stats.watermark(), lag: stats.lag(), nodes: nodes.collect() }
+    }
+}

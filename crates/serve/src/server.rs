@@ -1,0 +1,128 @@
+//! Answers requests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::StreamWriter;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use riverrun_engine::error::Kind;
+use riverrun_engine::{Error, Result};
+
+use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
+
+/// What the running process can answer.
+#[async_trait::async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Runs a read-only query over the live tables.
+    async fn sql(&self, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>)>;
+
+    /// The topics of its logs.
+    fn topics(&self) -> Result<Vec<TopicInfo>>;
+
+    /// Records of one.
+    fn records(&self, topic: &str, range: LogRange) -> Result<Vec<LogRecord>>;
+
+    /// Counts.
+    fn stats(&self) -> Stats;
+}
+
+/// The endpoint, running until dropped or the process ends.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Server {
+    /// Listens on `127.0.0.1:port` (0: any free port) on two threads of its own.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn start(port: u16, backend: Arc<dyn Backend>) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::permanent(format!("the HTTP endpoint cannot listen on 127.0.0.1:{port}: {e}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("serve")
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", port))).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        runtime.spawn(async move {
+            if let Err(e) = axum::serve(listener, router(backend)).await {
+                tracing::warn!("the HTTP endpoint stopped: {e}");
+            }
+        });
+        Ok(Self { address, runtime: Some(runtime) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn router(backend: Arc<dyn Backend>) -> Router {
+    Router::new()
+        .route("/sql", post(sql))
+        .route("/log", get(topics))
+        .route("/log/{topic}", get(records))
+        .route("/stats", get(stats))
+        .with_state(backend)
+}
+
+async fn sql(State(backend): State<Arc<dyn Backend>>, Json(request): Json<SqlRequest>) -> Response {
+    let answer = backend.sql(&request.query).await.and_then(|(schema, batches)| encode(&schema, &batches));
+    match answer {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream")], body).into_response(),
+        Err(e) => failure(&e),
+    }
+}
+
+async fn topics(State(backend): State<Arc<dyn Backend>>) -> Response {
+    json(backend.topics())
+}
+
+async fn records(State(backend): State<Arc<dyn Backend>>, Path(topic): Path<String>, Query(range): Query<LogRange>) -> Response {
+    json(backend.records(&topic, range))
+}
+
+async fn stats(State(backend): State<Arc<dyn Backend>>) -> Response {
+    Json(backend.stats()).into_response()
+}
+
+fn json<T: serde::Serialize>(answer: Result<T>) -> Response {
+    answer.map_or_else(|e| failure(&e), |a| Json(a).into_response())
+}
+
+fn failure(error: &Error) -> Response {
+    let status = match error.kind() {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Transient => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Permanent => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, Json(Failure { error: error.to_string() })).into_response()
+}
+
+fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    Ok(writer.into_inner()?)
+}
