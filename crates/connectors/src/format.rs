@@ -3,10 +3,13 @@
 //! One malformed record costs that record, not its batch: it becomes a [`BadRecord`](riverrun_engine::source::BadRecord)
 //! with its reason and position, and whether it does never depends on its neighbours.
 
+#[cfg(feature = "filesystem")]
+mod csv;
 mod decode;
 mod encode;
 mod json;
 mod metadata;
+mod payload;
 mod records;
 mod text;
 
@@ -17,6 +20,8 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use riverrun_engine::Result;
+#[cfg(feature = "filesystem")]
+use riverrun_engine::table::Options;
 use riverrun_engine::table::Table;
 use riverrun_engine::time::Micros;
 
@@ -87,6 +92,17 @@ impl DecoderOptions {
             max_record_bytes: options.bytes("max_record_bytes")?.unwrap_or(1 << 20) as usize,
             timestamp_format: options.one_of("timestamp_format", &words)?.unwrap_or(TimestampFormat::Iso8601),
         })
+    }
+}
+
+/// What separates values in CSV (the option `delimiter`).
+#[cfg(feature = "filesystem")]
+pub(crate) fn csv_delimiter(options: &Options) -> Result<u8> {
+    match options.get("delimiter").as_deref().map(str::as_bytes) {
+        None => Ok(b','),
+        Some(b"\\t" | b"tab") => Ok(b'\t'),
+        Some([byte]) if byte.is_ascii() && *byte != b'"' => Ok(*byte),
+        Some(_) => Err(options.error("delimiter", "must be one ASCII character, or 'tab'")),
     }
 }
 

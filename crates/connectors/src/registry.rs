@@ -29,6 +29,7 @@ impl Default for Registry {
         let mut registry = Self { entries: Vec::new() };
         registry.add(&crate::console::DESCRIPTION, crate::console::connector());
         registry.add(&crate::generator::DESCRIPTION, crate::generator::connector());
+        registry.add(&crate::filesystem::DESCRIPTION, crate::filesystem::connector());
         registry
     }
 }

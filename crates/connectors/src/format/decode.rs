@@ -14,12 +14,11 @@ use riverrun_engine::{Error, Result};
 
 use super::json::JsonPayload;
 use super::metadata::{self, Origin};
+use super::payload::{self, CHUNK, Payload};
 use super::records::Records;
 use super::text::{self, Fault};
-use super::{DecoderOptions, RawRecord, reason, sql_type};
+use super::{DecoderOptions, JsonEncoder, RawRecord, reason, sql_type};
 
-/// Records that are decoded together: few enough that the JSON tape stays in the processor's cache.
-pub(super) const CHUNK: usize = 1024;
 /// The most of a record that is too large that goes with its bad record.
 const KEPT_OF_TOO_LARGE: usize = 64 << 10;
 
@@ -44,7 +43,7 @@ struct Plan {
 pub struct Decoder {
     plan: Arc<Plan>,
     origin: Origin,
-    payload: JsonPayload,
+    payload: Box<dyn Payload>,
     records: Records,
     /// Records that are in `batches` or in `bad` already.
     decoded: usize,
@@ -57,10 +56,12 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for a table; `topic` and `partition` are the values of these metadata columns.
     pub fn new(table: &Table, topic: &str, partition: u32) -> Result<Self> {
+        Self::with_csv_header(table, topic, partition, None)
+    }
+
+    /// As [`new`](Decoder::new), for a CSV file with a header line.
+    pub fn with_csv_header(table: &Table, topic: &str, partition: u32, csv_header: Option<&[u8]>) -> Result<Self> {
         let options = DecoderOptions::of(table)?;
-        if let Some(format) = table.options.get("format").filter(|f| f != "json") {
-            return Err(table.options.error("format", &format!("records of '{format}' cannot be read here")).hint("use 'json'"));
-        }
         for column in &table.columns {
             if let Some(metadata) = column.metadata {
                 metadata::check(&column.field, metadata).map_err(|e| e.within(column.location))?;
@@ -78,7 +79,7 @@ impl Decoder {
         }
         let metadata = table.columns.iter().map(|c| c.metadata).collect();
         Ok(Self {
-            payload: JsonPayload::new(&payload)?,
+            payload: payload_of(table, &payload, csv_header)?,
             plan: Arc::new(Plan { schema, payload, metadata, event_time, options }),
             origin: Origin { topic: topic.into(), partition },
             records: Records::default(),
@@ -88,6 +89,37 @@ impl Decoder {
             pushed: 0,
             bytes: 0,
         })
+    }
+
+    /// A decoder for rows that come typed, as from Parquet: only [`rows`](Decoder::rows) is used.
+    pub fn of_rows(table: &Table, topic: &str, partition: u32) -> Result<Self> {
+        let table = Table { options: table.options.with("format", "json"), ..table.clone() };
+        Self::with_csv_header(&table, topic, partition, None)
+    }
+
+    /// The columns that come from the payload, as declared.
+    pub fn payload_schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.payload)
+    }
+
+    /// Takes rows that come typed; their offsets ascend by one. A bad row's payload is its JSON.
+    pub fn rows(&mut self, rows: &RecordBatch, first_offset: i64) -> Result<Decoded> {
+        let encoded = JsonEncoder::default();
+        for offset in first_offset..first_offset + rows.num_rows() as i64 {
+            self.records.push(&RawRecord { offset, ..RawRecord::default() }, &[], false);
+        }
+        self.decoded = self.records.len();
+        let mut faults = Vec::new();
+        let typed = text::to_columns(rows, &self.plan.payload, self.plan.options.timestamp_format, &mut faults)?;
+        let known_bad = self.bad.len();
+        self.accept(&typed, 0..rows.num_rows(), faults)?;
+        for bad in &mut self.bad[known_bad..] {
+            let row = (bad.offset - first_offset) as usize;
+            bad.payload = Bytes::copy_from_slice(encoded.encode(&rows.slice(row, 1))?.row(0));
+        }
+        let mut decoded = self.finish(first_offset + rows.num_rows() as i64)?;
+        decoded.typed = true;
+        Ok(decoded)
     }
 
     /// Whether a column shows the headers: otherwise a source need not hand them over.
@@ -152,7 +184,7 @@ impl Decoder {
         if self.wants(Metadata::Key) && record.key.is_some_and(|key| std::str::from_utf8(key).is_err()) && self.key_is_text() {
             return Some((reason::WRONG_TYPE, "the key is not UTF-8; declare its column BINARY".into()));
         }
-        JsonPayload::refuse(payload)
+        self.payload.refuse(payload)
     }
 
     fn kept(&self, bytes: usize) -> usize {
@@ -169,13 +201,18 @@ impl Decoder {
         let range = self.decoded..self.records.len();
         self.decoded = range.end;
         let mut faults = Vec::new();
-        let text = self.payload.decode(&self.records, range.clone(), &mut faults)?;
+        let text = payload::decode(self.payload.as_mut(), &self.records, range.clone(), &mut faults)?;
         self.reject(&mut faults);
 
         let typed = text::to_columns(&text, &self.plan.payload, self.plan.options.timestamp_format, &mut faults)?;
+        self.accept(&typed, range, faults)
+    }
+
+    /// Takes the rows of a range of records without those that have faults, which are numbered by row.
+    fn accept(&mut self, typed: &RecordBatch, range: Range<usize>, mut faults: Vec<Fault>) -> Result<()> {
         let rows = typed.num_rows();
         if faults.is_empty() {
-            self.batches.push(text::declare(&typed, &self.plan.payload)?);
+            self.batches.push(text::declare(typed, &self.plan.payload)?);
             return Ok(());
         }
         let records: Vec<usize> = self.records.good(range).map(|(record, _)| record).collect();
@@ -185,7 +222,7 @@ impl Decoder {
             fault.record = records[fault.record];
         }
         self.reject(&mut faults);
-        self.batches.push(text::declare(&filter_record_batch(&typed, &keep)?, &self.plan.payload)?);
+        self.batches.push(text::declare(&filter_record_batch(typed, &keep)?, &self.plan.payload)?);
         Ok(())
     }
 
@@ -219,6 +256,7 @@ impl Decoder {
             records,
             bad,
             next_offset,
+            typed: false,
         })
     }
 }
@@ -235,6 +273,8 @@ pub struct Decoded {
     /// The bad records that were not taken yet, by offset.
     bad: Vec<BadRecord>,
     next_offset: i64,
+    /// Whether rows came typed, so that there is no payload to show.
+    typed: bool,
 }
 
 impl Decoded {
@@ -313,7 +353,11 @@ impl Decoded {
         for (row, record) in &wrong {
             let time = (!times.is_null(*row)).then(|| times.value(*row));
             let detail = self.event_time_detail(self.plan.schema.field(column), time);
-            bad.push(self.records.reject(*record, reason::EVENT_TIME, detail));
+            let mut rejected = self.records.reject(*record, reason::EVENT_TIME, detail);
+            if self.typed {
+                rejected.payload = Bytes::copy_from_slice(JsonEncoder::default().encode(&rows.slice(*row, 1))?.row(0));
+            }
+            bad.push(rejected);
         }
         Ok(filter_record_batch(&rows, &mask(rows.num_rows(), wrong.iter().map(|(row, _)| *row)))?)
     }
@@ -329,6 +373,33 @@ impl Decoded {
     }
 }
 
+/// The payload format that a table's options name.
+fn payload_of(table: &Table, columns: &Schema, csv_header: Option<&[u8]>) -> Result<Box<dyn Payload>> {
+    match table.options.one_of("format", &[("json", Format::Json), ("csv", Format::Csv)])? {
+        None | Some(Format::Json) => Ok(Box::new(JsonPayload::new(columns)?)),
+        Some(Format::Csv) => csv_payload(table, columns, csv_header),
+    }
+}
+
+/// The formats of single records.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Json,
+    Csv,
+}
+
+#[cfg(feature = "filesystem")]
+fn csv_payload(table: &Table, columns: &Schema, header: Option<&[u8]>) -> Result<Box<dyn Payload>> {
+    let mut payload = super::csv::CsvPayload::new(columns, super::csv_delimiter(&table.options)?)?;
+    header.map(|header| payload.set_header(header)).transpose()?;
+    Ok(Box::new(payload))
+}
+
+#[cfg(not(feature = "filesystem"))]
+fn csv_payload(table: &Table, _: &Schema, _: Option<&[u8]>) -> Result<Box<dyn Payload>> {
+    Err(table.options.error("format", "csv was not compiled into this program").hint("build with --features filesystem"))
+}
+
 /// A mask that is true but at these rows.
 fn mask(rows: usize, without: impl Iterator<Item = usize>) -> BooleanArray {
     let mut keep = vec![true; rows];
@@ -337,6 +408,3 @@ fn mask(rows: usize, without: impl Iterator<Item = usize>) -> BooleanArray {
     }
     BooleanArray::from(keep)
 }
-
-/// A range of records, for payload decoders.
-pub(super) type Chunk = Range<usize>;

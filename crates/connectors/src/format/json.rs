@@ -1,21 +1,17 @@
 //! JSON records into columns, by arrow-json.
 //!
 //! Each record goes into arrow-json's tape on its own and must leave behind exactly one whole object; so a truncated record
-//! cannot merge with its neighbour, nor one record with two objects make up for it. What a record is does not depend on
-//! the records around it: a chunk that fails is halved until the failing records stand alone.
-
-use std::fmt::Write as _;
+//! cannot merge with its neighbour, nor one record with two objects make up for it.
+//! arrow-json is lenient about commas (`{"a":1,,"b":2}` passes); names that the table does not know are ignored.
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use arrow_json::ReaderBuilder;
 use arrow_json::reader::Decoder;
 use riverrun_engine::Result;
 
-use super::decode::{CHUNK, Chunk};
-use super::records::Records;
-use super::text::{Fault, text_schema};
+use super::payload::{CHUNK, Payload};
+use super::text::text_schema;
 use super::{reason, snippet, sql_type};
 
 /// Deeper nesting is refused: arrow-json's error texts recurse over it.
@@ -33,68 +29,28 @@ impl JsonPayload {
         let schema = text_schema(declared);
         Ok(Self { declared: declared.fields().clone(), tape: tape(&schema)?, schema })
     }
+}
 
-    /// Why a record cannot be an object in JSON, seen without parsing it.
-    pub fn refuse(payload: &[u8]) -> Option<(&'static str, String)> {
+impl Payload for JsonPayload {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn refuse(&self, payload: &[u8]) -> Option<(&'static str, String)> {
         let text = payload.trim_ascii();
         match (text.first(), text.last()) {
             (None, _) => Some((reason::EMPTY, "the record is empty".into())),
             (Some(b'{'), Some(b'}')) if nesting(text) <= DEEPEST => None,
             (Some(b'{'), Some(b'}')) => Some((reason::MALFORMED, format!("nested more than {DEEPEST} levels deep"))),
-            _ => Some((reason::MALFORMED, syntax_error(text, "not a JSON object"))),
+            _ => Some((reason::MALFORMED, self.syntax_error(text, "not a JSON object"))),
         }
     }
 
-    /// The rows of the records of a chunk; those without a row are told in `faults`, in order.
-    pub fn decode(&mut self, records: &Records, chunk: Chunk, faults: &mut Vec<Fault>) -> Result<RecordBatch> {
-        let first_fault = faults.len();
-        let mut good = Vec::with_capacity(chunk.len());
-        for record in chunk {
-            match self.feed(records.payload(record)) {
-                Ok(()) => good.push(record),
-                Err(why) => {
-                    let detail = syntax_error(records.payload(record), &why);
-                    faults.push(Fault { record, reason: reason::MALFORMED, detail });
-                    self.tape = tape(&self.schema)?;
-                }
-            }
-        }
-        if faults.len() > first_fault {
-            return self.decode_again(records, &good, faults);
-        }
-        match self.flush() {
-            Ok(rows) => Ok(rows),
-            Err(_) => self.decode_again(records, &good, faults),
-        }
-    }
-
-    /// Decodes records that are whole objects; those with a value that arrow-json refuses become faults.
-    fn decode_again(&mut self, records: &Records, good: &[usize], faults: &mut Vec<Fault>) -> Result<RecordBatch> {
-        let mut batches = Vec::new();
-        self.halve(records, good, &mut batches, faults)?;
-        faults.sort_by_key(|f| f.record);
-        Ok(concat_batches(&self.schema, &batches)?)
-    }
-
-    fn halve(&mut self, records: &Records, good: &[usize], out: &mut Vec<RecordBatch>, faults: &mut Vec<Fault>) -> Result<()> {
+    fn reset(&mut self) -> Result<()> {
         self.tape = tape(&self.schema)?;
-        let fed = good.iter().try_for_each(|record| self.feed(records.payload(*record)));
-        match (fed.and_then(|()| self.flush()), good) {
-            (Ok(rows), _) => out.push(rows),
-            (Err(why), [record]) => {
-                let (reason, detail) = self.type_error(records.payload(*record), &why);
-                faults.push(Fault { record: *record, reason, detail });
-            }
-            (Err(_), _) => {
-                let (left, right) = good.split_at(good.len() / 2);
-                self.halve(records, left, out, faults)?;
-                self.halve(records, right, out, faults)?;
-            }
-        }
         Ok(())
     }
 
-    /// Adds one record to the tape, which is broken afterwards if this fails.
     fn feed(&mut self, payload: &[u8]) -> Result<(), String> {
         let before = self.tape.len();
         let read = self.tape.decode(payload).map_err(|e| e.to_string())?;
@@ -107,12 +63,17 @@ impl JsonPayload {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<RecordBatch, String> {
-        let rows = self.tape.flush().map_err(|e| e.to_string())?;
-        Ok(rows.unwrap_or_else(|| RecordBatch::new_empty(self.schema.clone())))
+    fn flush(&mut self) -> Result<Option<RecordBatch>, String> {
+        self.tape.flush().map_err(|e| e.to_string())
     }
 
-    /// What is wrong with a record that is an object, from the record and arrow-json's words.
+    fn syntax_error(&self, payload: &[u8], otherwise: &str) -> String {
+        match serde_json::from_slice::<serde::de::IgnoredAny>(payload) {
+            Ok(_) => format!("{otherwise}: {}", snippet(payload)),
+            Err(e) => format!("not JSON: {e}"),
+        }
+    }
+
     fn type_error(&self, payload: &[u8], why: &str) -> (&'static str, String) {
         if let Err(e) = std::str::from_utf8(payload) {
             return (reason::MALFORMED, format!("not UTF-8 at byte {}", e.valid_up_to()));
@@ -121,12 +82,12 @@ impl JsonPayload {
         if path.is_empty() {
             return (reason::MALFORMED, rest.to_owned());
         }
-        let mut detail = format!("field {}: ", path.join("."));
+        let name = path.join(".");
         let found = rest.split_once(" got ").map(|(_, found)| snippet(found.as_bytes()));
-        match (declared_type(&self.declared, &path), found) {
-            (Some(wanted), Some(found)) => drop(write!(detail, "{found} is no {wanted}")),
-            _ => detail.push_str(&snippet(rest.as_bytes())),
-        }
+        let detail = match (declared_type(&self.declared, &path), found) {
+            (Some(wanted), Some(found)) => format!("field {name}: {found} is no {wanted}"),
+            _ => format!("field {name}: {}", snippet(rest.as_bytes())),
+        };
         let missing = rest.contains("nulls in non-nullable");
         (if missing { reason::MISSING_FIELD } else { reason::WRONG_TYPE }, detail)
     }
@@ -156,14 +117,6 @@ fn nesting(text: &[u8]) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
-}
-
-/// Where a record stops being JSON; `otherwise` if it is JSON.
-fn syntax_error(payload: &[u8], otherwise: &str) -> String {
-    match serde_json::from_slice::<serde::de::IgnoredAny>(payload) {
-        Ok(_) => format!("{otherwise}: {}", snippet(payload)),
-        Err(e) => format!("not JSON: {e}"),
-    }
 }
 
 /// The names in arrow-json's `whilst decoding field 'a': whilst decoding field 'b': rest`, and the rest.

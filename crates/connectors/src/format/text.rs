@@ -110,7 +110,7 @@ impl Parse<'_> {
         if let DataType::Struct(fields) = field.data_type() {
             return self.structs(array.as_struct(), field, fields);
         }
-        if !is_parsed(field.data_type()) {
+        if array.data_type() == field.data_type() || !is_parsed(field.data_type()) {
             return Ok(Arc::clone(array));
         }
         let text = array.as_string::<i32>();
