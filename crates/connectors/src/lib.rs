@@ -10,6 +10,7 @@ pub mod registry;
 pub mod console;
 pub mod filesystem;
 pub mod generator;
+pub mod kafka;
 pub mod partitioner;
 
 #[cfg(any(feature = "log", feature = "table"))]

@@ -30,6 +30,7 @@ impl Default for Registry {
         registry.add(&crate::console::DESCRIPTION, crate::console::connector());
         registry.add(&crate::generator::DESCRIPTION, crate::generator::connector());
         registry.add(&crate::filesystem::DESCRIPTION, crate::filesystem::connector());
+        registry.add(&crate::kafka::DESCRIPTION, crate::kafka::connector());
         registry
     }
 }

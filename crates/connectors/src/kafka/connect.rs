@@ -1,0 +1,49 @@
+//! Tables of `connector = 'kafka'`: what is possible, and how they are opened.
+
+use std::sync::Arc;
+
+use riverrun_engine::Result;
+use riverrun_engine::connect::Context;
+use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::sink::Sink;
+use riverrun_engine::source::Source;
+use riverrun_engine::table::{Capabilities, Table};
+
+use super::config::Config;
+use super::key::Key;
+use super::sink::KafkaSink;
+use super::source::KafkaSource;
+use crate::connector::Connector;
+use crate::format;
+
+pub(super) struct Kafka;
+
+impl Connector for Kafka {
+    fn check(&self, table: &Table) -> Result<Capabilities> {
+        let config = Config::of(table, "riverrun")?;
+        config.check()?;
+        if !table.columns.is_empty() {
+            format::check_source(table)?;
+            Key::of(&config.key, &table.schema()).map_err(|what| table.options.error("key", &what))?;
+        }
+        let mut key = config.key.clone();
+        let mut primary = table.primary_key.clone();
+        key.sort();
+        primary.sort();
+        let keyed = !primary.is_empty();
+        // A tombstone names a row by the record's key: only where that is the primary key does it take back one row.
+        let delete = keyed && key == primary;
+        Ok(Capabilities { source: !table.columns.is_empty(), sink: true, upsert: keyed, delete, ..Capabilities::default() })
+    }
+
+    fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
+        let config = Config::of(&node.table, &context.pipeline)?;
+        Ok(Arc::new(KafkaSource::connect(config, &node.table)?))
+    }
+
+    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        let config = Config::of(&node.table, &context.pipeline)?;
+        let key = Key::of(&config.key, &node.schema).map_err(|what| node.table.options.error("key", &what))?;
+        Ok(Box::new(KafkaSink::connect(&config, key)?))
+    }
+}

@@ -1,0 +1,212 @@
+//! Writes rows to a topic: idempotent, acks=all, by key as Java clients do.
+//!
+//! Invariants: a record is safe when its delivery report came back good, and only then is anything called flushed. A record
+//! whose delivery failed for the time being is kept and sent again, in order; one that can never be delivered stops the
+//! pipeline with its position. `write` remembers how far it got, so that a second call repeats nothing.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use riverrun_engine::batch::{Batch, Change};
+use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
+use riverrun_engine::time::Micros;
+use riverrun_engine::{Error, Result};
+
+use super::client::{Callbacks, classify, lock};
+use super::config::Config;
+use super::key::Key;
+use super::topic;
+use crate::format::JsonEncoder;
+
+/// How long one wait for room or for delivery reports lasts.
+const WAIT: Duration = Duration::from_millis(100);
+/// Waits without any progress before the trouble is told (and the caller tries again).
+const WAITS: u32 = 100;
+
+/// A record to send again.
+struct Lost {
+    key: Option<Vec<u8>>,
+    payload: Option<Vec<u8>>,
+}
+
+/// What delivery reports say.
+#[derive(Default)]
+pub(super) struct Reports {
+    callbacks: Callbacks,
+    /// Reports that came, good or bad.
+    come: AtomicU64,
+    /// To send again.
+    lost: Mutex<VecDeque<Lost>>,
+    /// The last failure that may pass, for the message.
+    trouble: Mutex<Option<Error>>,
+    /// The first failure that will not.
+    refused: Mutex<Option<Error>>,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.callbacks.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.callbacks.error(error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        self.come.fetch_add(1, Ordering::Relaxed);
+        let Err((error, record)) = result else { return };
+        let key = record.key().map(String::from_utf8_lossy).unwrap_or_default();
+        let error = classify(error, &format!("record with key '{key}' for topic '{}' was not delivered", record.topic()));
+        if error.is_transient() {
+            let lost = Lost { key: record.key().map(<[u8]>::to_vec), payload: record.payload().map(<[u8]>::to_vec) };
+            lock(&self.lost).push_back(lost);
+            *lock(&self.trouble) = Some(error);
+        } else {
+            lock(&self.refused).get_or_insert(error);
+        }
+    }
+}
+
+/// A topic as a sink.
+pub(super) struct KafkaSink {
+    producer: BaseProducer<Reports>,
+    topic: String,
+    key: Key,
+    encoder: JsonEncoder,
+    /// Records that librdkafka took.
+    sent: u64,
+    /// How far the write of (task, epoch) got: (batch, row).
+    partly: Option<((u32, u64), (usize, usize))>,
+}
+
+impl KafkaSink {
+    /// Finds the topic, or creates it.
+    pub fn connect(config: &Config, key: Key) -> Result<Self> {
+        config.check()?;
+        let what = format!("producer for topic '{}'", config.topic);
+        let producer: BaseProducer<Reports> =
+            config.producer().create_with_context(Reports::default()).map_err(|e| classify(&e, &what))?;
+        topic::create_if_missing(producer.client(), config)?;
+        let topic = config.topic.clone();
+        Ok(Self { producer, topic, key, encoder: JsonEncoder::default(), sent: 0, partly: None })
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.sent - self.producer.context().come.load(Ordering::Relaxed)
+    }
+
+    /// Takes in the reports that have come.
+    fn serve(&self, wait: Duration) -> Result<()> {
+        self.producer.poll(wait);
+        match lock(&self.producer.context().refused).as_ref() {
+            Some(refused) => Err(refused.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands a record to librdkafka, waiting while its queue is full.
+    fn send(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<()> {
+        for _ in 0..WAITS {
+            let record = BaseRecord::<[u8], [u8]> { key, payload, ..BaseRecord::to(&self.topic) };
+            match self.producer.send(record) {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(());
+                }
+                Err((error, _)) if error.rdkafka_error_code() == Some(Code::QueueFull) => self.serve(WAIT)?,
+                Err((error, _)) => {
+                    let bytes = payload.map_or(0, <[u8]>::len);
+                    return Err(classify(&error, &format!("a record of {bytes} bytes for topic '{}'", self.topic)));
+                }
+            }
+        }
+        Err(self.stuck("takes no more records"))
+    }
+
+    /// Sends again what was lost. A record leaves the list when librdkafka has it.
+    fn send_lost(&mut self) -> Result<()> {
+        loop {
+            let Some(lost) = lock(&self.producer.context().lost).pop_front() else { return Ok(()) };
+            if let Err(error) = self.send(lost.key.as_deref(), lost.payload.as_deref()) {
+                lock(&self.producer.context().lost).push_front(lost);
+                return Err(error);
+            }
+        }
+    }
+
+    fn stuck(&self, what: &str) -> Error {
+        let because = self.producer.context().callbacks.because();
+        Error::transient(format!("Kafka {what}: {} records for topic '{}' wait{because}", self.outstanding(), self.topic))
+    }
+
+    /// Sends the rows of a batch from `row` on; `done` is told each that was taken.
+    fn send_rows(&mut self, batch: &Batch, from: usize, mut done: impl FnMut(usize)) -> Result<()> {
+        let values = match batch.change {
+            Change::Delete => None,
+            Change::Insert | Change::Late | Change::Upsert => Some(self.encoder.encode(&batch.rows)?),
+        };
+        let keys = self.key.of_rows(&batch.rows, &self.encoder)?;
+        for row in from..batch.rows.num_rows() {
+            let key = keys.row(row);
+            self.send(key, values.as_ref().map(|v| v.row(row))).map_err(|e| {
+                let key = key.map(String::from_utf8_lossy).unwrap_or_default();
+                e.within(format!("row {row}, key '{key}'"))
+            })?;
+            done(row + 1);
+        }
+        Ok(())
+    }
+}
+
+impl Sink for KafkaSink {
+    fn write(&mut self, output: &EpochOutput) -> Result<()> {
+        self.serve(Duration::ZERO)?;
+        self.send_lost()?;
+        let this = (output.task, output.epoch);
+        let (first, mut from) = self.partly.filter(|(of, _)| *of == this).map_or((0, 0), |(_, got)| got);
+        for (number, batch) in output.batches.iter().enumerate().skip(first) {
+            let mut got = from;
+            if let Err(error) = self.send_rows(batch, from, |row| got = row) {
+                self.partly = Some((this, (number, got)));
+                return Err(error.within(format!("task {}, epoch {}", output.task, output.epoch)));
+            }
+            from = 0;
+        }
+        self.partly = None;
+        self.serve(Duration::ZERO)
+    }
+
+    fn flush(&mut self, _: Micros, force: bool) -> Result<Flushed> {
+        self.serve(Duration::ZERO)?;
+        let mut idle = 0;
+        loop {
+            self.send_lost()?;
+            if let Some(trouble) = lock(&self.producer.context().trouble).take() {
+                return Err(trouble);
+            }
+            let before = self.outstanding();
+            if before == 0 {
+                return Ok(Flushed::All);
+            }
+            if !force {
+                return Ok(Flushed::Pending);
+            }
+            if idle == WAITS {
+                return Err(self.stuck("does not acknowledge"));
+            }
+            self.serve(WAIT)?;
+            idle = if self.outstanding() < before { 0 } else { idle + 1 };
+        }
+    }
+}
