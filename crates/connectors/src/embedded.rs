@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use riverrun_engine::{Error, Result};
 
@@ -40,6 +42,73 @@ impl<T> Handles<T> {
         let store = Arc::new(open(&path)?);
         handles.insert(path, Arc::downgrade(&store));
         Ok(store)
+    }
+}
+
+/// What a store has open, and the way to open it again: fjall takes no write after one that failed.
+pub(crate) struct Reopening<D> {
+    path: PathBuf,
+    open: fn(&Path) -> Result<D>,
+    disk: RwLock<Option<D>>,
+    broken: AtomicBool,
+}
+
+impl<D> Reopening<D> {
+    /// Opens it for the first time.
+    pub(crate) fn new(path: &Path, open: fn(&Path) -> Result<D>) -> Result<Self> {
+        let disk = RwLock::new(Some(open(path)?));
+        Ok(Self { path: path.to_owned(), open, disk, broken: AtomicBool::new(false) })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is open, for one read or write: opening again waits until it is let go.
+    pub(crate) fn get(&self) -> Result<Opened<'_, D>> {
+        let disk = self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        match disk.is_some() {
+            true => Ok(Opened(disk)),
+            false => Err(Error::transient(format!("{}: closed since a write failed", self.path.display()))
+                .hint("often the disk is full; the next write that succeeds opens it again")),
+        }
+    }
+
+    /// A write failed: the next [`mend`](Self::mend) opens it again. Gives the error in our words.
+    pub(crate) fn broke(&self, error: &fjall::Error) -> Error {
+        self.broken.store(true, Ordering::Release);
+        self.error(error)
+    }
+
+    /// An error of fjall in our words, with the place.
+    pub(crate) fn error(&self, error: &fjall::Error) -> Error {
+        store_error(error).within(self.path.display())
+    }
+
+    /// Opens it again if a write failed; says whether it had to.
+    pub(crate) fn mend(&self) -> Result<bool> {
+        if !self.broken.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let mut disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed first: fjall opens a directory once.
+        *disk = None;
+        *disk = Some((self.open)(&self.path)?);
+        self.broken.store(false, Ordering::Release);
+        tracing::info!(path = %self.path.display(), "opened the store again after a failed write");
+        Ok(true)
+    }
+}
+
+/// What [`Reopening::get`] gives.
+pub(crate) struct Opened<'a, D>(RwLockReadGuard<'a, Option<D>>);
+
+impl<D> Deref for Opened<'_, D> {
+    type Target = D;
+
+    fn deref(&self) -> &D {
+        self.0.as_ref().expect("was open when this was made")
     }
 }
 

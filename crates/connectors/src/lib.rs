@@ -11,9 +11,9 @@ pub mod console;
 pub mod filesystem;
 pub mod generator;
 pub mod kafka;
+pub mod log;
 pub mod partitioner;
+pub mod table;
 
 #[cfg(any(feature = "log", feature = "table"))]
 mod embedded;
-#[cfg(feature = "log")]
-pub mod log;

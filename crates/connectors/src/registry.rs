@@ -31,6 +31,8 @@ impl Default for Registry {
         registry.add(&crate::generator::DESCRIPTION, crate::generator::connector());
         registry.add(&crate::filesystem::DESCRIPTION, crate::filesystem::connector());
         registry.add(&crate::kafka::DESCRIPTION, crate::kafka::connector());
+        registry.add(&crate::log::DESCRIPTION, crate::log::connector());
+        registry.add(&crate::table::DESCRIPTION, crate::table::connector());
         registry
     }
 }

@@ -1,9 +1,8 @@
-//! The keyspaces of a log's directory, and who has them open.
+//! The keyspaces of a log's directory.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use riverrun_engine::{Error, Result};
@@ -61,27 +60,5 @@ impl Disk {
             None => Ok(0),
             Some(entry) => Ok(BlockKey::decode(&entry.key().map_err(|e| store_error(&e))?)?.last + 1),
         }
-    }
-}
-
-/// A look at what is open, for one read or write: opening the log again waits for it.
-pub(super) struct OpenDisk<'a>(RwLockReadGuard<'a, Option<Disk>>);
-
-impl<'a> OpenDisk<'a> {
-    /// What is open, or an error if a failed write closed it.
-    pub(super) fn new(guard: RwLockReadGuard<'a, Option<Disk>>) -> Result<Self> {
-        match guard.is_some() {
-            true => Ok(Self(guard)),
-            false => Err(Error::transient("the log is closed since a write failed")
-                .hint("often the disk is full; the next write that succeeds opens it again")),
-        }
-    }
-}
-
-impl Deref for OpenDisk<'_> {
-    type Target = Disk;
-
-    fn deref(&self) -> &Disk {
-        self.0.as_ref().expect("checked when made")
     }
 }

@@ -72,9 +72,7 @@ impl Reader {
         }
         if let Some((block, mut cursor)) = self.block.take() {
             self.read_block(&block, &mut cursor, end, (records, bytes), &mut read, &mut take)?;
-            if cursor.next_offset() == self.next && self.next < end && read.records < records && read.bytes < bytes {
-                // Read to its end: on with the next one.
-            } else {
+            if self.next >= end || read.records >= records || read.bytes >= bytes {
                 self.block = Some((block, cursor));
                 return Ok(read);
             }

@@ -35,7 +35,7 @@ impl Log {
         if start > topic.start(partition) {
             topic.move_start(partition, start);
             write.insert(&disk.meta, keys::start(topic.id(), partition), keys::offset_value(start));
-            write.commit().map_err(|e| self.error(&e))?;
+            write.commit().map_err(|e| self.broke(&e))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! again before the next one, and what became of the failed append is looked up, so that repeating it repeats nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fjall::PersistMode;
@@ -13,10 +13,10 @@ use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
 use super::batch::{Appended, Batch, Durability};
-use super::disk::{Disk, OpenDisk};
+use super::disk::Disk;
 use super::keys::{self, BlockKey};
 use super::topic::{Partition, Retention, Settings, Topic, check_name};
-use crate::embedded::{Handles, store_error};
+use crate::embedded::{Handles, Opened, Reopening};
 
 /// How many partitions a topic gets where nothing else is said.
 pub const DEFAULT_PARTITIONS: u32 = 10;
@@ -25,8 +25,7 @@ static OPEN: Handles<Log> = Handles::new();
 
 /// An embedded, durable, partitioned log in a directory: the bus where there is no Kafka.
 pub struct Log {
-    path: PathBuf,
-    disk: RwLock<Option<Disk>>,
+    disk: Reopening<Disk>,
     topics: RwLock<BTreeMap<String, Arc<Topic>>>,
     writer: Mutex<Writer>,
 }
@@ -34,9 +33,7 @@ pub struct Log {
 /// What is known of appends that failed.
 #[derive(Default)]
 struct Writer {
-    /// A write failed: the store must be opened again first.
-    broken: bool,
-    /// The batch of that write, with the topics and places that it would have got.
+    /// The batch of the last one, with the topics and places that it would have got.
     doubtful: Option<(u64, Vec<Arc<Topic>>, Vec<Appended>)>,
     /// Batches that turned out to be there although their append failed.
     found: HashMap<u64, Vec<Appended>>,
@@ -46,14 +43,9 @@ impl Log {
     /// The log in `directory`, which is created if it is missing. All users within this process share one.
     pub fn open(directory: &Path) -> Result<Arc<Self>> {
         OPEN.get(directory, |path| {
-            let disk = Disk::open(path)?;
-            let topics = disk.topics().map_err(|e| e.within(path.display()))?;
-            Ok(Self {
-                path: path.to_owned(),
-                disk: RwLock::new(Some(disk)),
-                topics: RwLock::new(topics),
-                writer: Mutex::default(),
-            })
+            let disk = Reopening::new(path, Disk::open)?;
+            let topics = disk.get()?.topics().map_err(|e| e.within(path.display()))?;
+            Ok(Self { disk, topics: RwLock::new(topics), writer: Mutex::default() })
         })
     }
 
@@ -64,7 +56,7 @@ impl Log {
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.disk.path()
     }
 
     /// All topics by name.
@@ -133,7 +125,6 @@ impl Log {
         let written = match self.write(batch, &appended) {
             Ok(written) => written,
             Err(e) => {
-                writer.broken = true;
                 let topics = batch.topics.iter().map(|t| Arc::clone(&t.topic)).collect();
                 writer.doubtful = Some((batch.id(), topics, appended));
                 return Err(e);
@@ -146,7 +137,6 @@ impl Log {
                 self.retain(topic, a.partition, now).unwrap_or_else(|e| {
                     // The append itself is safe; what is kept too long goes next time.
                     tracing::warn!(topic = topic.name(), partition = a.partition, error = %e, "cannot delete old records");
-                    writer.broken = true;
                 });
             }
         }
@@ -181,33 +171,24 @@ impl Log {
                 None => write.remove(&disk.journal, key.as_slice()),
             }
         }
-        write.commit().map_err(|e| self.error(&e))?;
+        write.commit().map_err(|e| self.broke(&e))?;
         Ok(sizes)
     }
 
     /// Opens the store again if a write failed, and looks up whether that write happened.
     fn mend(&self, writer: &mut Writer) -> Result<()> {
-        if !writer.broken {
-            return Ok(());
+        self.disk.mend()?;
+        let Some((_, topics, places)) = &writer.doubtful else { return Ok(()) };
+        // One atomic write: the first of its places tells for all.
+        let there = match places.first() {
+            Some(first) => self.disk()?.end(topics[first.topic].id(), first.partition)? > first.base,
+            None => false,
+        };
+        if let Some((id, topics, places)) = writer.doubtful.take().filter(|_| there) {
+            places.iter().for_each(|p| topics[p.topic].publish(p.partition, p.base + p.records));
+            topics.iter().for_each(|t| t.wake());
+            writer.found.insert(id, places);
         }
-        let mut disk = self.disk.write().unwrap_or_else(PoisonError::into_inner);
-        // Closed first: fjall opens a directory once.
-        *disk = None;
-        let opened = disk.insert(Disk::open(&self.path)?);
-        if let Some((id, topics, places)) = writer.doubtful.take() {
-            // One atomic write: the first of its places tells for all.
-            let there = match places.first() {
-                Some(first) => opened.end(topics[first.topic].id(), first.partition)? > first.base,
-                None => false,
-            };
-            if there {
-                places.iter().for_each(|p| topics[p.topic].publish(p.partition, p.base + p.records));
-                topics.iter().for_each(|t| t.wake());
-                writer.found.insert(id, places);
-            }
-        }
-        writer.broken = false;
-        tracing::info!(path = %self.path.display(), "opened the log again after a failed write");
         Ok(())
     }
 
@@ -259,18 +240,59 @@ impl Log {
         let disk = self.disk()?;
         let mut write = disk.database.batch();
         entries.iter().for_each(|(key, value)| write.insert(&disk.meta, key.as_slice(), value.as_slice()));
-        write.commit().map_err(|e| {
-            writer.broken = true;
-            self.error(&e)
-        })
+        write.commit().map_err(|e| self.broke(&e))
     }
 
-    /// What fjall has open, for reading. Held for one read only: opening again waits for it.
-    pub(super) fn disk(&self) -> Result<OpenDisk<'_>> {
-        OpenDisk::new(self.disk.read().unwrap_or_else(PoisonError::into_inner))
+    /// What fjall has open.
+    pub(super) fn disk(&self) -> Result<Opened<'_, Disk>> {
+        self.disk.get()
     }
 
     pub(super) fn error(&self, error: &fjall::Error) -> Error {
-        store_error(error).within(format_args!("log {}", self.path.display()))
+        self.disk.error(error)
+    }
+
+    pub(super) fn broke(&self, error: &fjall::Error) -> Error {
+        self.disk.broke(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::NewRecord;
+    use super::*;
+
+    fn one_record(topic: &Arc<Topic>) -> Batch {
+        let mut batch = Batch::new(Durability::Process);
+        batch.push(topic, NewRecord { partition: Some(0), value: Some(b"x"), ..NewRecord::default() }).unwrap();
+        batch
+    }
+
+    /// Makes the append of `batch` fail before or after it was written.
+    fn fail(log: &Log, batch: &mut Batch, written: bool) {
+        let places = batch.place();
+        if written {
+            log.write(batch, &places).unwrap();
+        }
+        let topics = batch.topics.iter().map(|t| Arc::clone(&t.topic)).collect();
+        log.writer.lock().unwrap().doubtful = Some((batch.id(), topics, places));
+        assert!(log.broke(&fjall::Error::Poisoned).is_transient());
+    }
+
+    #[test]
+    fn an_append_that_failed_but_was_written_is_not_written_twice() {
+        for written in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let log = Log::open(directory.path()).unwrap();
+            let topic = log.create_topic("t", Some(1), None).unwrap();
+            log.append(&mut one_record(&topic), 0).unwrap();
+            let mut batch = one_record(&topic);
+            fail(&log, &mut batch, written);
+            assert_eq!(topic.end(0), 1, "not visible before it is known to be safe");
+            let other = log.append(&mut one_record(&topic), 0).unwrap();
+            let repeated = log.append(&mut batch, 0).unwrap();
+            assert_eq!(topic.end(0), 3);
+            assert_eq!([other[0].base, repeated[0].base], if written { [2, 1] } else { [1, 2] });
+        }
     }
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use riverrun_engine::error::Kind;
 
 use super::*;
+use crate::partitioner::partition_of;
 
 fn filled(log: &Log, topic: &Arc<Topic>, partition: u32, values: impl IntoIterator<Item = i64>) {
     let mut batch = Batch::new(Durability::Process);

@@ -1,0 +1,44 @@
+//! The log as a connector: what tables it can serve.
+
+use std::sync::Arc;
+
+use riverrun_engine::Result;
+use riverrun_engine::connect::Context;
+use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::sink::Sink;
+use riverrun_engine::source::Source;
+use riverrun_engine::table::{Capabilities, Table};
+
+use super::config::Config;
+use super::sink::{LogSink, key_column};
+use super::source::LogSource;
+use crate::connector::Connector;
+
+pub(super) struct LogConnector;
+
+impl Connector for LogConnector {
+    fn check(&self, table: &Table) -> Result<Capabilities> {
+        let config = Config::of(table)?;
+        if let Some(format) = table.options.get("format").filter(|f| f != "json") {
+            return Err(table
+                .options
+                .error("format", &format!("the log does not hold records of '{format}'"))
+                .hint("use 'json'"));
+        }
+        if let Some(key) = config.key.as_ref().filter(|_| !table.columns.is_empty()) {
+            key_column(key, &table.schema(), &table.options)?;
+        }
+        // A tombstone takes back what its record key names: that must be the row's own key.
+        let own_key = config.key.as_ref().is_none_or(|key| table.primary_key == [key.as_str()]);
+        let keyed = !table.primary_key.is_empty();
+        Ok(Capabilities { source: true, sink: true, upsert: keyed, delete: keyed && own_key, ignored: Vec::new() })
+    }
+
+    fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(LogSource::new(node, context)?))
+    }
+
+    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(LogSink::new(node, context)?))
+    }
+}
