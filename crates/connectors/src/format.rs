@@ -125,7 +125,10 @@ pub(crate) fn sql_type(data_type: &DataType) -> String {
         DataType::Binary => "BINARY".into(),
         DataType::Date32 => "DATE".into(),
         DataType::Timestamp(..) => "TIMESTAMP".into(),
-        DataType::Struct(_) => "STRUCT".into(),
+        DataType::Struct(fields) => {
+            let fields: Vec<_> = fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
+            format!("STRUCT<{}>", fields.join(", "))
+        }
         DataType::List(field) => format!("{}[]", sql_type(field.data_type())),
         other => other.to_string(),
     }

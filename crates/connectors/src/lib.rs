@@ -8,6 +8,7 @@ pub mod format;
 pub mod registry;
 
 pub mod console;
+pub mod delta;
 pub mod filesystem;
 pub mod generator;
 pub mod kafka;

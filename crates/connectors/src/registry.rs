@@ -33,6 +33,7 @@ impl Default for Registry {
         registry.add(&crate::kafka::DESCRIPTION, crate::kafka::connector());
         registry.add(&crate::log::DESCRIPTION, crate::log::connector());
         registry.add(&crate::table::DESCRIPTION, crate::table::connector());
+        registry.add(&crate::delta::DESCRIPTION, crate::delta::connector());
         registry
     }
 }

@@ -1,0 +1,208 @@
+//! What the sink writes and when.
+
+use super::failing::{Failing, Fault};
+use super::*;
+use crate::delta::config::{Config, location};
+use crate::delta::reader::Snapshot;
+use crate::delta::table::log_at;
+use deltalake_core::logstore::LogStoreRef;
+
+const SECOND: i64 = 1_000_000;
+
+/// A sink on failing storage.
+fn open_failing(store: &Arc<Failing>, schema: &SchemaRef) -> DeltaSink {
+    let config = Config::parse(&Options::of(&[("path", "/lake"), ("roll_size", "1 MiB")])).unwrap();
+    DeltaSink::open_at(store.log(), config, "test/lake/".to_owned(), schema).unwrap()
+}
+
+/// Rows that the newest version holds.
+fn rows_at(log: LogStoreRef) -> u64 {
+    Snapshot::newest(log, "the table").unwrap().rows()
+}
+
+fn rows_in(dir: &Path) -> u64 {
+    let path = dir.join("lake");
+    rows_at(log_at(&location(path.to_str().unwrap()).unwrap(), "the table").unwrap())
+}
+
+#[test]
+fn files_are_partitioned_by_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = ids_by_date(0..10, 2);
+    let mut sink = open(dir.path(), &rows.schema(), &[("partition_by", "date")]).unwrap();
+    sink.write(&epoch(0, 1, rows)).unwrap();
+    assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+    let folders: Vec<_> = data_files(dir.path()).into_keys().map(|f| f.split('/').next().unwrap().to_owned()).collect();
+    assert_eq!(folders, ["date=2024-01-01", "date=2024-01-02"]);
+}
+
+#[test]
+fn epochs_of_all_tasks_share_a_file_until_the_interval_has_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[("roll_interval", "10 seconds")]).unwrap();
+    for n in 0..20 {
+        sink.write(&epoch((n % 4) as u32, 1 + n as u64 / 4, ids_by_date(n * 10..n * 10 + 10, 1))).unwrap();
+        assert_eq!(sink.flush(SECOND * (100 + n / 2), false).unwrap(), Flushed::Pending);
+    }
+    assert!(data_files(dir.path()).is_empty());
+    assert_eq!(sink.flush(SECOND * 110, false).unwrap(), Flushed::All);
+    assert_eq!(data_files(dir.path()).len(), 1);
+    assert_eq!(rows_in(dir.path()), 200);
+}
+
+#[test]
+fn a_full_file_is_committed_without_waiting_for_the_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[("roll_size", "100 kB")]).unwrap();
+    let mut n = 0;
+    while data_files(dir.path()).is_empty() {
+        sink.write(&epoch(0, n + 1, ids_by_date(n as i64 * 5_000..(n as i64 + 1) * 5_000, 1))).unwrap();
+        sink.flush(0, false).unwrap();
+        n += 1;
+        assert!(n < 100, "never committed");
+    }
+    assert!(n > 1, "committed every epoch");
+    let size = *data_files(dir.path()).values().next().unwrap();
+    assert!((50_000..400_000).contains(&size), "a file of {size} bytes");
+}
+
+#[test]
+fn positions_are_committed_with_the_rows_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = ids_by_date(0..1, 1).schema();
+    let mut sink = open(dir.path(), &schema, &[]).unwrap();
+    assert_eq!(sink.position(3).unwrap(), None);
+    sink.write(&epoch(3, 41, ids_by_date(0..5, 1))).unwrap();
+    sink.write(&epoch(4, 7, ids_by_date(5..9, 1))).unwrap();
+    assert_eq!(sink.position(3).unwrap(), None, "not before the commit");
+    sink.flush(0, true).unwrap();
+    sink.write(&epoch(3, 42, RecordBatch::new_empty(schema.clone()))).unwrap();
+    assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+    assert_eq!(sink.position(3).unwrap(), Some(41), "an epoch without rows alone makes no commit");
+    drop(sink);
+    let mut again = open(dir.path(), &schema, &[]).unwrap();
+    assert_eq!((again.position(3).unwrap(), again.position(4).unwrap(), again.position(5).unwrap()), (Some(41), Some(7), None));
+}
+
+#[test]
+fn a_full_disk_is_transient_and_nothing_is_lost_or_repeated() {
+    for fault in [Fault::Full, Fault::Log, Fault::LogAfter] {
+        let store = Failing::new();
+        let mut sink = open_failing(&store, &ids_by_date(0..1, 1).schema());
+        sink.write(&epoch(0, 1, ids_by_date(0..100, 1))).unwrap();
+        store.set(fault);
+        for _ in 0..3 {
+            let tried = sink.flush(0, true);
+            match fault {
+                Fault::LogAfter => assert!(tried.is_err() || tried.unwrap() == Flushed::All),
+                _ => assert_eq!(tried.unwrap_err().kind(), Kind::Transient, "{fault:?}"),
+            }
+        }
+        sink.write(&epoch(0, 2, ids_by_date(100..150, 1))).unwrap();
+        store.set(Fault::None);
+        assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+        assert_eq!(rows_at(store.log()), 150, "{fault:?}");
+        assert_eq!(sink.position(0).unwrap(), Some(2), "{fault:?}");
+    }
+}
+
+#[test]
+fn while_storage_fails_at_most_two_rolls_are_held() {
+    let store = Failing::new();
+    let mut sink = open_failing(&store, &ids_by_date(0..1, 1).schema());
+    store.set(Fault::Full);
+    let mut taken = 0;
+    let error = loop {
+        match sink.write(&epoch(0, taken + 1, ids_by_date(taken as i64 * 50_000..(taken as i64 + 1) * 50_000, 1))) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+        let _ = sink.flush(0, false);
+        assert!(taken < 1_000, "takes rows without end");
+    };
+    assert_eq!(error.kind(), Kind::Transient);
+    store.set(Fault::None);
+    sink.write(&epoch(0, taken + 1, ids_by_date(taken as i64 * 50_000..(taken as i64 + 1) * 50_000, 1))).unwrap();
+    sink.flush(0, true).unwrap();
+    assert_eq!(rows_at(store.log()), (taken + 1) * 50_000);
+}
+
+#[test]
+fn the_log_is_checkpointed_every_so_many_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [("delta.checkpointInterval", "3")];
+    let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &options).unwrap();
+    for n in 1..=5 {
+        sink.write(&epoch(0, n, ids_by_date(0..3, 1))).unwrap();
+        sink.flush(0, true).unwrap();
+    }
+    let log = dir.path().join("lake/_delta_log");
+    let checkpoints =
+        std::fs::read_dir(&log).unwrap().filter(|f| f.as_ref().unwrap().path().to_string_lossy().contains("checkpoint.parquet"));
+    assert_eq!(checkpoints.count(), 2, "at versions 2 and 5");
+    assert!(log.join("_last_checkpoint").exists());
+    let mut again = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[]).unwrap();
+    assert_eq!((again.position(0).unwrap(), rows_in(dir.path())), (Some(5), 15));
+}
+
+#[test]
+fn a_table_with_other_columns_is_refused_with_the_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path(), &ids_by_date(0..1, 1).schema(), &[("partition_by", "date")]).unwrap();
+    let other = Schema::new(vec![
+        Field::new("id", DataType::Utf8, false),
+        Field::new("date", DataType::Date32, true),
+        Field::new("extra", DataType::Boolean, true),
+    ]);
+    let error = open(dir.path(), &Arc::new(other), &[]).err().unwrap();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.message().contains("column id is BIGINT in the table, VARCHAR here"), "{error}");
+    assert!(error.message().contains("column extra (BOOLEAN) is not in the table"), "{error}");
+    let error = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[("partition_by", "id")]).err().unwrap();
+    assert!(error.message().contains("is partitioned by date, not id"), "{error}");
+}
+
+#[test]
+fn a_path_below_a_file_is_a_permanent_error() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let error = open(&dir.path().join("file"), &ids_by_date(0..1, 1).schema(), &[]).err().unwrap();
+    assert_eq!(error.kind(), Kind::Permanent, "{error}");
+    assert!(error.message().contains("file/lake"), "{error}");
+}
+
+#[test]
+fn a_table_that_is_deleted_meanwhile_stops_the_pipeline() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[]).unwrap();
+    sink.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+    std::fs::remove_dir_all(dir.path().join("lake")).unwrap();
+    let error = sink.flush(0, true).unwrap_err();
+    assert_eq!(error.kind(), Kind::Permanent);
+    assert!(error.message().contains("was deleted"), "{error}");
+}
+
+#[test]
+fn updates_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = ids_by_date(0..5, 1);
+    let mut sink = open(dir.path(), &rows.schema(), &[]).unwrap();
+    for change in [Change::Upsert, Change::Delete] {
+        let output = EpochOutput { task: 0, epoch: 1, clock: 0, batches: vec![Batch { rows: rows.clone(), change }] };
+        assert_eq!(sink.write(&output).unwrap_err().kind(), Kind::Permanent);
+    }
+}
+
+#[test]
+fn a_null_in_a_not_null_column_names_the_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[]).unwrap();
+    let loose = Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("date", DataType::Date32, true)]);
+    let rows = RecordBatch::try_new(
+        Arc::new(loose),
+        vec![Arc::new(Int64Array::from(vec![None])), Arc::new(Date32Array::from(vec![Some(1)]))],
+    );
+    let error = sink.write(&epoch(0, 1, rows.unwrap())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Permanent);
+    assert!(error.message().contains("'id'"), "{error}");
+}
