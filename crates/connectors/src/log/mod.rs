@@ -11,13 +11,15 @@ mod block;
 mod config;
 #[cfg(feature = "log")]
 mod connector;
-#[cfg(all(test, feature = "log"))]
+#[cfg(feature = "log")]
+#[cfg(test)]
 mod connector_tests;
 #[cfg(feature = "log")]
 mod disk;
 #[cfg(feature = "log")]
 mod keys;
-#[cfg(all(test, feature = "log"))]
+#[cfg(feature = "log")]
+#[cfg(test)]
 mod kill_tests;
 #[cfg(feature = "log")]
 mod reader;
@@ -29,7 +31,8 @@ mod sink;
 mod source;
 #[cfg(feature = "log")]
 mod store;
-#[cfg(all(test, feature = "log"))]
+#[cfg(feature = "log")]
+#[cfg(test)]
 mod tests;
 #[cfg(feature = "log")]
 mod topic;

@@ -15,7 +15,8 @@ mod sink;
 mod source;
 #[cfg(feature = "table")]
 mod store;
-#[cfg(all(test, feature = "table"))]
+#[cfg(feature = "table")]
+#[cfg(test)]
 mod tests;
 
 #[cfg(feature = "table")]
