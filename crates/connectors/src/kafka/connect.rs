@@ -22,8 +22,13 @@ impl Connector for Kafka {
     fn check(&self, table: &Table) -> Result<Capabilities> {
         let config = Config::of(table, "riverrun")?;
         config.check()?;
+        let decodable = format::check_source(table);
+        let is_read = table.watermark.is_some() || table.columns.iter().any(|c| c.metadata.is_some());
+        if is_read {
+            // A table that is only written may have columns that cannot be decoded.
+            decodable.clone()?;
+        }
         if !table.columns.is_empty() {
-            format::check_source(table)?;
             Key::of(&config.key, &table.schema()).map_err(|what| table.options.error("key", &what))?;
         }
         let mut key = config.key.clone();
@@ -33,7 +38,8 @@ impl Connector for Kafka {
         let keyed = !primary.is_empty();
         // A tombstone names a row by the record's key: only where that is the primary key does it take back one row.
         let delete = keyed && key == primary;
-        Ok(Capabilities { source: !table.columns.is_empty(), sink: true, upsert: keyed, delete, ..Capabilities::default() })
+        let source = !table.columns.is_empty() && decodable.is_ok();
+        Ok(Capabilities { source, sink: true, upsert: keyed, delete, ..Capabilities::default() })
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {

@@ -1,8 +1,9 @@
 //! Writes rows to a topic: idempotent, acks=all, by key as Java clients do.
 //!
 //! Invariants: a record is safe when its delivery report came back good, and only then is anything called flushed. A record
-//! whose delivery failed for the time being is kept and sent again, in order; one that can never be delivered stops the
-//! pipeline with its position. `write` remembers how far it got, so that a second call repeats nothing.
+//! whose delivery failed for the time being is kept and sent again (librdkafka itself repeats, in order, whatever may be
+//! repeated: only what it gave up comes here, and then stands behind what was on its way); one that can never be delivered
+//! stops the pipeline. `write` remembers how far it got, so that a second call repeats nothing.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -27,9 +28,6 @@ use crate::format::JsonEncoder;
 
 /// How long one wait for room or for delivery reports lasts.
 const WAIT: Duration = Duration::from_millis(100);
-/// Waits without any progress before the trouble is told (and the caller tries again).
-const WAITS: u32 = 100;
-
 /// A record to send again.
 struct Lost {
     key: Option<Vec<u8>>,
@@ -84,6 +82,8 @@ pub(super) struct KafkaSink {
     topic: String,
     key: Key,
     encoder: JsonEncoder,
+    /// Waits without any progress before the trouble is told (and the caller tries again).
+    waits: u32,
     /// Records that librdkafka took.
     sent: u64,
     /// How far the write of (task, epoch) got: (batch, row).
@@ -98,8 +98,9 @@ impl KafkaSink {
         let producer: BaseProducer<Reports> =
             config.producer().create_with_context(Reports::default()).map_err(|e| classify(&e, &what))?;
         topic::create_if_missing(producer.client(), config)?;
+        let waits = (config.patience.as_millis() / WAIT.as_millis()).clamp(1, 10_000) as u32;
         let topic = config.topic.clone();
-        Ok(Self { producer, topic, key, encoder: JsonEncoder::default(), sent: 0, partly: None })
+        Ok(Self { producer, topic, key, encoder: JsonEncoder::default(), waits, sent: 0, partly: None })
     }
 
     fn outstanding(&self) -> u64 {
@@ -117,7 +118,7 @@ impl KafkaSink {
 
     /// Hands a record to librdkafka, waiting while its queue is full.
     fn send(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<()> {
-        for _ in 0..WAITS {
+        for _ in 0..self.waits {
             let record = BaseRecord::<[u8], [u8]> { key, payload, ..BaseRecord::to(&self.topic) };
             match self.producer.send(record) {
                 Ok(()) => {
@@ -202,7 +203,7 @@ impl Sink for KafkaSink {
             if !force {
                 return Ok(Flushed::Pending);
             }
-            if idle == WAITS {
+            if idle >= self.waits {
                 return Err(self.stuck("does not acknowledge"));
             }
             self.serve(WAIT)?;

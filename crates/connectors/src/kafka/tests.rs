@@ -265,16 +265,33 @@ fn a_record_that_is_too_large_is_told_with_its_position() {
     assert!(error.message().contains("epoch 3") && error.message().contains("row 1"), "{error}");
 }
 
-/// A full queue makes `write` fail for now, in the middle; called again it goes on where it was.
 #[test]
-fn a_write_that_found_no_room_goes_on_where_it_was() {
+fn a_full_queue_is_waited_for() {
     let cluster = cluster("orders");
     let table = table(&cluster.bootstrap_servers(), "orders", &[("kafka.queue.buffering.max.messages", "10")]);
+    write(&table, 0..200);
+    assert_eq!(read_all(source(&table).unwrap().as_ref()).num_rows(), 200);
+}
+
+#[test]
+fn a_write_that_brokers_broke_off_goes_on_where_it_was() {
+    let cluster = cluster("orders");
+    let more = [("kafka.queue.buffering.max.messages", "10"), ("kafka.socket.timeout.ms", "1000")];
+    let table = table(&cluster.bootstrap_servers(), "orders", &more);
     let mut sink = sink(&table).unwrap();
-    sink.write(&output(1, Change::Insert, rows(&table, 0..200))).unwrap();
-    assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+    let numbers = output(1, Change::Insert, rows(&table, 0..50));
+    cluster.broker_down(1).unwrap();
+    let error = failure(sink.write(&numbers));
+    assert!(error.is_transient() && error.message().contains("takes no more records"), "{error}");
+    let error = failure(sink.flush(0, true));
+    assert!(error.is_transient() && error.message().contains("does not acknowledge"), "{error}");
+    cluster.broker_up(1).unwrap();
+    assert!((0..100).any(|_| sink.write(&numbers).is_ok()));
+    assert!((0..100).any(|_| matches!(sink.flush(0, true), Ok(Flushed::All))));
     let source = source(&table).unwrap();
-    assert_eq!(read_all(source.as_ref()).num_rows(), 200);
+    let mut numbers = read_all(source.as_ref()).column(1).as_primitive::<Int64Type>().values().to_vec();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..50).collect::<Vec<_>>());
 }
 
 #[test]
