@@ -134,11 +134,11 @@ impl Graph {
 
     fn explain_node(&self, text: &mut String, id: NodeId, node: &Node, consumers: usize) {
         let (what, lines) = match &node.kind {
-            NodeKind::Source(s) => (format!("source {}", connector(&s.table)), describe_source(s)),
-            NodeKind::Operator(o) => (o.name().to_owned(), o.describe()),
-            NodeKind::Sink(s) => (format!("sink {}", connector(&s.table)), describe_sink(s)),
+            NodeKind::Source(s) => (format!("source {} ", connector(&s.table)), describe_source(s)),
+            NodeKind::Operator(o) => (String::new(), o.describe()),
+            NodeKind::Sink(s) => (format!("sink {} ", connector(&s.table)), describe_sink(s)),
         };
-        let _ = write!(text, "#{id} {what} {}", node.name);
+        let _ = write!(text, "#{id} {what}{}", node.name);
         for edge in &node.inputs {
             let _ = write!(text, " <- #{}{}", edge.from, port_mark(edge.port));
         }
@@ -147,9 +147,37 @@ impl Graph {
         }
         text.push('\n');
         for line in lines {
-            let _ = writeln!(text, "     {line}");
+            let _ = writeln!(text, "     {}", readable(&line));
         }
     }
+}
+
+/// Intervals in a text as people write them; DataFusion names columns after its own way of printing them.
+pub fn readable(line: &str) -> String {
+    const OPEN: &str = "IntervalMonthDayNano { months: 0, days: ";
+    let line = line.replace("IntervalMonthDayNano(\"IntervalMonthDayNano", "(\"IntervalMonthDayNano");
+    let mut parts = line.split(OPEN);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let interval = part.split_once(", nanoseconds: ").and_then(|(days, rest)| {
+            let (nanos, rest) = rest.split_once(" }")?;
+            let days = Duration::from_secs(days.parse::<u64>().ok()?.checked_mul(86_400)?);
+            Some((days.checked_add(Duration::from_nanos(nanos.parse().ok()?))?, rest))
+        });
+        match interval {
+            Some((interval, rest)) if text.ends_with("(\"") && rest.starts_with("\")") => {
+                text.truncate(text.len() - 2);
+                let _ = write!(text, "{interval:?}{}", &rest[2..]);
+            }
+            Some((interval, rest)) => {
+                let _ = write!(text, "{interval:?}{rest}");
+            }
+            None => {
+                let _ = write!(text, "{OPEN}{part}");
+            }
+        }
+    }
+    text
 }
 
 fn connector(table: &Table) -> String {

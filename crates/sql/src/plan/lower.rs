@@ -102,7 +102,7 @@ impl<'a> Lowering<'a> {
                 keep.insert(*column);
                 let input = self.prune(input, &keep, &step.owner)?;
                 let place = input.columns.iter().position(|c| c == column).unwrap_or_default();
-                let unnest = Unnest::new(&input.schema, place, plan.schema.field(*column).name())?;
+                let unnest = Unnest::new(&input.schema, place, &plain_name(plan.schema.field(*column).name()))?;
                 Ok(self.operator(step, vec![input.edge], input.columns, Arc::new(unnest)))
             }
             (Op::Aggregate { plan, having, window }, Some(input)) => self.aggregate(step, plan, having.as_ref(), window, input),
@@ -116,7 +116,7 @@ impl<'a> Lowering<'a> {
         let schema = names(plan.input.schema(), &input)?;
         let columns: Vec<_> = self.live[id].iter().copied().collect();
         let expressions = columns.iter().map(|i| {
-            let name = plan.schema.field(*i).name().clone();
+            let name = plain_name(plan.schema.field(*i).name());
             Ok((self.expression(&plan.expr[*i], &schema)?, name))
         });
         let project = Project::new(&input.schema, expressions.collect::<Result<_>>()?)?;
@@ -241,6 +241,14 @@ impl<'a> Lowering<'a> {
 
     fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         Ok(create_physical_expr(expr, schema, self.state.execution_props(), &PhysicalPlanningContext::default())?)
+    }
+}
+
+/// A column's name without what DataFusion's unnest puts around it.
+fn plain_name(name: &str) -> String {
+    match name.strip_prefix("__unnest_placeholder(") {
+        Some(rest) => rest.strip_suffix(",depth=1)").or(rest.strip_suffix(')')).unwrap_or(rest).to_owned(),
+        None => name.to_owned(),
     }
 }
 

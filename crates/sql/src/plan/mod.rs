@@ -18,6 +18,8 @@ mod settings;
 mod sink;
 mod sinks;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,8 +33,9 @@ use riverrun_engine::table::{Capabilities, Location, Table};
 use crate::catalog::{Catalog, StreamTable};
 use crate::error::ScriptError;
 use crate::script::{Insert, Script};
+use crate::suggest;
 pub use batch::{BatchQuery, batch_plan};
-use refusal::{Refusal, Result, nearest};
+use refusal::{Refusal, Result};
 pub use settings::Settings;
 use sinks::Sinks;
 use steps::Steps;
@@ -134,12 +137,14 @@ fn plan_script(script: &Script, connectors: &dyn Connectors, context: SessionCon
 
 /// Plans the views, then the INSERTs, over what the catalog holds.
 fn queries(script: &Script, catalog: &Catalog) -> Result<Vec<Query>> {
+    let names = || script.tables.iter().map(|t| t.name.as_str()).chain(script.views.iter().map(|v| v.name.as_str()));
+    let refused = |e, location| Refusal::from(e).suggest_table(names()).or_at(location);
     for view in &script.views {
         let planned = catalog.plan(&view.query).and_then(|plan| catalog.add_view(&view.name, plan));
-        planned.map_err(|e| Refusal::from(e).or_at(view.location))?;
+        planned.map_err(|e| refused(e, view.location))?;
     }
     let plan = |insert: &Insert| {
-        let plan = catalog.plan(&insert.query).map_err(|e| Refusal::from(e).or_at(insert.location))?;
+        let plan = catalog.plan(&insert.query).map_err(|e| refused(e, insert.location))?;
         Ok(Query { sink: insert.table.clone(), columns: insert.columns.clone(), plan, location: insert.location })
     };
     script.inserts.iter().map(plan).collect()
@@ -149,9 +154,8 @@ fn queries(script: &Script, catalog: &Catalog) -> Result<Vec<Query>> {
 fn checked(tables: &[Table], connectors: &dyn Connectors) -> Result<Tables> {
     let mut checked = Tables { by_name: HashMap::new(), can: HashMap::new(), names: Vec::new() };
     for table in tables {
-        let can = connectors
-            .check(table)
-            .map_err(|e| Refusal::from(e.within(format!("table {}", table.name))).or_at(table.location))?;
+        let refused = |e| Refusal::from(e).within(&format!("table {}", table.name)).or_at(table.location);
+        let can = connectors.check(table).map_err(refused)?;
         checked.by_name.insert(table.name.clone(), table.clone());
         if checked.can.insert(table.name.clone(), can).is_none() {
             checked.names.push(table.name.clone());
@@ -164,7 +168,7 @@ impl Tables {
     /// A table that is written to.
     pub fn sink(&self, name: &str) -> Result<(&Table, &Capabilities)> {
         let (Some(table), Some(can)) = (self.by_name.get(name), self.can.get(name)) else {
-            let hint = match nearest(name, self.names.iter().map(String::as_str)) {
+            let hint = match suggest::nearest(name, self.names.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("declare it: CREATE TABLE {name} WITH (connector = …)"),
             };

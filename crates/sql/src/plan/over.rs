@@ -12,6 +12,7 @@ use riverrun_engine::time::Micros;
 
 use super::facts::{self, Fact, Time};
 use super::refusal::{Refusal, Result};
+use super::refuse;
 
 /// The functions that share one PARTITION BY and ORDER BY, over logical expressions.
 #[derive(Debug, Clone)]
@@ -57,7 +58,9 @@ fn order(order_by: &[Sort], schema: &DFSchema, facts: &[Fact]) -> Result<Expr> {
         return Err(Refusal::new(format!("{what}: rows of a stream are ordered by event time alone")).hint(hint));
     };
     if !sort.asc {
-        return Err(Refusal::new("OVER … ORDER BY … DESC: it would look at rows that have not come yet").hint(hint));
+        return Err(Refusal::new("OVER … ORDER BY … DESC: it would look at rows that have not come yet")
+            .hint(hint)
+            .or_at_some(refuse::place(&sort.expr)));
     }
     match facts::time(&sort.expr, schema, facts) {
         Some(Time::Point { closes, .. }) if closes <= 1 => Ok(sort.expr.clone()),
@@ -66,7 +69,9 @@ fn order(order_by: &[Sort], schema: &DFSchema, facts: &[Fact]) -> Result<Expr> {
             let shift = ScalarValue::new_interval_mdn(0, 0, (closes - 1) * 1000);
             Ok(binary_expr(sort.expr.clone(), Operator::Plus, lit(shift)))
         }
-        _ => Err(Refusal::new(format!("OVER … ORDER BY {}: that is not event time", sort.expr)).hint(hint)),
+        _ => Err(Refusal::new(format!("OVER … ORDER BY {}: that is not event time", sort.expr))
+            .hint(hint)
+            .or_at_some(refuse::place(&sort.expr))),
     }
 }
 

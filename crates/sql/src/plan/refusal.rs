@@ -5,6 +5,7 @@ use riverrun_engine::table::Location;
 
 use crate::error::ScriptError;
 use crate::script::Script;
+use crate::suggest;
 
 /// The result type of planning.
 pub(crate) type Result<T, E = Refusal> = std::result::Result<T, E>;
@@ -44,9 +45,25 @@ impl Refusal {
 
     /// The error as users see it: with the file and the line.
     pub(crate) fn into_error(self, script: &Script) -> ScriptError {
-        let location = self.at.unwrap_or_default();
-        let line = location.line.checked_sub(1).and_then(|n| script.text.lines().nth(n as usize));
-        ScriptError { file: script.file.clone(), location, message: self.message, hint: self.hint, line: line.map(str::to_owned) }
+        ScriptError { hint: self.hint, ..script.error(self.at.unwrap_or_default(), self.message) }
+    }
+
+    /// Puts what it is about before the message.
+    pub(crate) fn within(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// Names the table that was meant, where a query names one that is not there.
+    pub(crate) fn suggest_table<'a>(self, names: impl Iterator<Item = &'a str>) -> Self {
+        let missing = self.message.strip_prefix("table '").and_then(|m| m.strip_suffix("' not found"));
+        match missing.and_then(|name| suggest::nearest(name, names)) {
+            Some(near) => {
+                let hint = format!("did you mean {near}?");
+                self.hint(hint)
+            }
+            None => self,
+        }
     }
 }
 
@@ -66,21 +83,17 @@ impl From<DataFusionError> for Refusal {
     }
 }
 
-/// A column that is not there, with the nearest ones that are.
+/// A column that is not there, with the nearest one that is; or one that is there twice.
 fn schema_error(error: &SchemaError) -> (String, Option<String>) {
-    let SchemaError::FieldNotFound { field, valid_fields } = error else { return (error.to_string(), None) };
-    let names: Vec<_> = valid_fields.iter().map(|c| c.name.clone()).collect();
-    let hint = match nearest(&field.name, names.iter().map(String::as_str)) {
-        Some(name) => format!("did you mean {name}?"),
-        None => format!("columns here: {}", names.join(", ")),
-    };
-    (format!("column '{}' not found", field.name), Some(hint))
-}
-
-/// The name most like `name`, if any is like it at all.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names.map(|n| (strsim::jaro_winkler(&name.to_lowercase(), &n.to_lowercase()), n));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+    let twice = |name: &str| (format!("two columns are named {name}"), Some("name one of them otherwise: … AS other".to_owned()));
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let hint = suggest::hint(&field.name, valid_fields.iter().map(|c| c.name.as_str()));
+            (format!("column '{}' not found", field.name), Some(hint))
+        }
+        SchemaError::AmbiguousReference { field } => twice(&field.name),
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => twice(name),
+    }
 }
 
 /// DataFusion explains on further lines what only its own authors need.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use riverrun_engine::table::{OptionValue, parse_duration};
 
-use super::refusal::{Refusal, Result, nearest};
+use super::refusal::{Refusal, Result};
+use crate::suggest;
 
 /// What `SET` can say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +67,5 @@ impl Settings {
 }
 
 fn unknown(name: &str) -> Refusal {
-    let hint = match nearest(name, Settings::NAMES.into_iter()) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("settings: {}", Settings::NAMES.join(", ")),
-    };
-    Refusal::new(format!("unknown setting '{name}'")).hint(hint)
+    Refusal::new(format!("unknown setting '{name}'")).hint(suggest::hint(name, Settings::NAMES))
 }

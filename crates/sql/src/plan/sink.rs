@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use datafusion::common::{Column as ColumnName, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use riverrun_engine::table::{Capabilities, Column, Emit, Location, Table};
 
 use super::facts::Origin;
-use super::refusal::{Refusal, Result, nearest};
+use super::refusal::{Refusal, Result};
+use super::refuse;
 use super::steps::Stream;
+use crate::suggest;
 
 /// The table as it is written: columns that a record has from its own metadata are not.
 pub(crate) fn written(table: &Table) -> Table {
@@ -61,32 +63,40 @@ pub(crate) fn fit(plan: LogicalPlan, table: &Table, named: &[String]) -> Result<
     if let Some(unknown) = targets.iter().find(|t| !all.contains(t)) {
         return Err(missing_column(table, unknown, "INSERT"));
     }
+    // One projection does both what the query's own does and the casts.
+    let (input, values) = match plan {
+        LogicalPlan::Projection(p) => (Arc::unwrap_or_clone(p.input), p.expr),
+        other => {
+            let columns = other.schema().columns().into_iter().map(Expr::Column).collect();
+            (other, columns)
+        }
+    };
     let columns = table.columns.iter().map(|column| {
         let name = column.field.name();
         match targets.iter().position(|t| t == name) {
-            Some(i) => fit_column(&plan, i, column, &table.name),
+            Some(i) => fit_column(&values[i], &input, column, &table.name),
             None if column.field.is_nullable() => Ok(lit(ScalarValue::try_from(column.field.data_type())?).alias(name)),
             None => Err(Refusal::new(format!("INSERT INTO {} leaves out {name}, which is NOT NULL", table.name))),
         }
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;
-    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
+    Ok(LogicalPlanBuilder::from(input).project(columns)?.build()?)
 }
 
-fn fit_column(plan: &LogicalPlan, index: usize, column: &Column, table: &str) -> Result<Expr> {
-    let (qualifier, field) = plan.schema().qualified_field(index);
-    let value = Expr::Column(ColumnName::new(qualifier.cloned(), field.name()));
-    let (from, to) = (value.get_type(plan.schema())?, column.field.data_type());
+fn fit_column(value: &Expr, input: &LogicalPlan, column: &Column, table: &str) -> Result<Expr> {
+    let (from, to) = (value.get_type(input.schema())?, column.field.data_type());
     if !assignable(&from, to) {
         return Err(Refusal::new(format!(
-            "column {} of {table} is {}; the query gives {} ({}) there",
+            "column {} of {table} is {}; the query gives {} there ({})",
             column.field.name(),
             sql_type(to),
             sql_type(&from),
-            field.name()
+            value.schema_name()
         ))
-        .hint("columns are matched by position; where the conversion is meant, write CAST(… AS …)"));
+        .hint("columns are matched by position; where the conversion is meant, write CAST(… AS …)")
+        .or_at_some(refuse::place(value)));
     }
+    let value = value.clone().unalias();
     let value = if from == *to { value } else { cast(value, to.clone()) };
     Ok(value.alias(column.field.name()))
 }
@@ -105,10 +115,7 @@ fn count(table: &str, targets: &[String], plan: &LogicalPlan) -> Refusal {
 
 fn missing_column(table: &Table, name: &str, clause: &str) -> Refusal {
     let names: Vec<_> = table.columns.iter().map(|c| c.field.name().as_str()).collect();
-    let hint = match nearest(name, names.iter().copied()) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("its columns: {}", names.join(", ")),
-    };
+    let hint = suggest::hint(name, names.iter().copied());
     Refusal::new(format!("{clause} names {name}, which is no column of {}", table.name)).hint(hint).or_at(table.location)
 }
 

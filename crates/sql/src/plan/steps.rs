@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan, logical_plan as plan};
 use riverrun_engine::batch::Port;
-use riverrun_engine::graph::Edge;
+use riverrun_engine::graph::{Edge, readable};
 use riverrun_engine::table::{Emit, Table};
 
 use super::aggregate::{self, WindowKey};
@@ -225,7 +225,7 @@ impl<'a> Steps<'a> {
         let having_identity =
             having.map(|h| positional(std::slice::from_ref(h), &a.schema)).transpose()?.map(|mut h| h.remove(0));
         let what = What::Aggregate(positional(&a.group_expr, schema)?, positional(&a.aggr_expr, schema)?, having_identity);
-        let keys: Vec<_> = (0..a.group_expr.len()).map(|i| a.schema.field(i).name().clone()).collect();
+        let keys: Vec<_> = (0..a.group_expr.len()).map(|i| readable(a.schema.field(i).name())).collect();
         self.note_parallelism(&input, &facts[..keys.len()], "GROUP BY", &keys);
         let retracts = match (having, &window) {
             (Some(_), _) => Some("a group that passed HAVING may fail it later"),
@@ -244,9 +244,10 @@ impl<'a> Steps<'a> {
     fn over(&mut self, w: &plan::Window, emit: Emit, owner: &str) -> Result<Stream> {
         let mut stream = self.add(&w.input, Emit::Append, owner)?;
         let schema = w.input.schema();
-        let over = over::read(w, &stream.facts)?;
+        let place = || w.window_expr.iter().find_map(refuse::place);
+        let over = over::read(w, &stream.facts).map_err(|e| e.or_at_some(place()))?;
         let keys: Vec<_> = over.partition_by.iter().map(|e| facts::of(e, schema, &stream.facts)).collect();
-        let names: Vec<_> = over.partition_by.iter().map(|e| e.schema_name().to_string()).collect();
+        let names: Vec<_> = over.partition_by.iter().map(|e| readable(&e.schema_name().to_string())).collect();
         self.note_parallelism(&stream, &keys, "PARTITION BY", &names);
         let what = What::Over(positional(&w.window_expr, schema)?);
         stream.edge = self.step(Identity { what, inputs: vec![stream.edge] }, Op::Over { plan: w.clone(), over }, owner);
