@@ -172,7 +172,8 @@ impl<'a> Lowering<'a> {
         let time = self.expression(&over.time, &schema)?;
         let calls = over.calls.iter().enumerate().map(|(i, call)| {
             let field = plan.schema.field(width + i);
-            let field = Arc::new(Field::new(field.name(), field.data_type().clone(), field.is_nullable()));
+            let name = plain_name(field.name());
+            let field = Arc::new(Field::new(name, field.data_type().clone(), field.is_nullable()));
             Ok((self.call(call, field.name(), &schema)?, field))
         });
         let calls = calls.collect::<Result<_>>()?;
@@ -244,8 +245,9 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// A column's name without what DataFusion's unnest puts around it.
+/// A column's name without what DataFusion puts around an unnest and behind an OVER.
 fn plain_name(name: &str) -> String {
+    let name = name.split(" PARTITION BY [").next().unwrap_or(name);
     match name.strip_prefix("__unnest_placeholder(") {
         Some(rest) => rest.strip_suffix(",depth=1)").or(rest.strip_suffix(')')).unwrap_or(rest).to_owned(),
         None => name.to_owned(),

@@ -19,6 +19,10 @@ fn tumbling_windows_are_upserted_by_key() {
      partitioned by user_id
      watermark: timestamp - 600s
 #1 aggregates.window_aggregate <- #0
+     keys: user_id, category
+     window: tumble(transactions.timestamp,300s), closes when the watermark passes its end
+     aggregates: count(Int64(1)), sum(transactions.amount), array_agg(transactions.merchant)
+     state: one row per key and window, freed when the watermark passes the window's end
 #2 aggregates.project <- #1 (updates)
      user_id, category, window_start = get_field(tumble(transactions.timestamp,300s), start), window_end = get_field(tumble(transactions.timestamp,300s), end), transactions = count(Int64(1)), total = sum(transactions.amount), merchants = array_agg(transactions.merchant)
 #3 aggregates.columns <- #2
@@ -46,6 +50,10 @@ fn hopping_windows_unnest_only_what_is_read() {
 #2 rapid.unnest <- #1
      hop_windows(transactions.timestamp,60s,30s)
 #3 rapid.window_aggregate <- #2
+     keys: user_id
+     window: hop(timestamp, INTERVAL '1 minute', INTERVAL '30 seconds'), closes when the watermark passes its end
+     aggregates: count(Int64(1)), sum(transactions.amount)
+     state: one row per key and window, freed when the watermark passes the window's end
 #4 rapid.filter <- #3
      count(Int64(1)) > 5
 #5 rapid.project_2 <- #4
@@ -76,6 +84,11 @@ fn alerts_leave_at_once() {
 #1 steps.project <- #0
      transaction_id, user_id, timestamp, location
 #2 steps.over <- #1
+     key user_id@1, ordered by timestamp@2
+     lag(transactions.timestamp) = lag(timestamp@2, 1)
+     lag(transactions.location) = lag(location@3, 1)
+     kept: timestamp@2, location@3 of rows younger than the watermark
+     newest row per key kept for ever; SET state.ttl to bound it
 #3 moves.project <- #2 (updates)
      transaction_id, user_id, distance_km = haversine_km(get_field(prev_location, lat), get_field(prev_location, lon), get_field(location, lat), get_field(location, lon))
 #4 alerts.filter <- #3
@@ -118,9 +131,17 @@ fn an_aggregate_of_an_aggregate_follows_its_windows() {
      partitioned by user_id
      watermark: timestamp - 600s
 #1 minutes.window_aggregate <- #0
+     keys: user_id
+     window: tumble(transactions.timestamp,60s)[start], closes when the watermark passes it by 60s
+     aggregates: count(Int64(1))
+     state: one row per key and window, freed when the watermark passes the window's end
 #2 minutes.project <- #1
      user_id, minute = tumble(transactions.timestamp,60s)[start], n = count(Int64(1))
 #3 hours.window_aggregate <- #2
+     keys: user_id
+     window: tumble(minutes.minute,3600s), closes when the watermark passes its end
+     aggregates: max(minutes.n)
+     state: one row per key and window, freed when the watermark passes the window's end
 #4 hours.columns <- #3
      user_id, hour = tumble(minutes.minute,3600s), most = max(minutes.n)
 #5 sink bus hours <- #4
