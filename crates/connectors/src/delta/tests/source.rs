@@ -92,7 +92,7 @@ fn text_with_signs_is_a_partition_value() {
     let shops = StringArray::from(vec!["a/b", "50% off", "Zoë = ok", "x\"y"]);
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(shops)];
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-    write(dir.path(), &[("partition_by", "shop")], &[rows.clone()]);
+    write(dir.path(), &[("partition_by", "shop")], std::slice::from_ref(&rows));
     let back: Vec<_> = scan(&path(dir.path()), None).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!(sorted(&back), rows);
 }
