@@ -1,1 +1,16 @@
-//! Riverrun: streaming SQL in one program.
+//! Riverrun: streaming SQL in one program. The library's face, and the command line.
+//!
+//! A [`Program`] is a script with its tables connected: [`Program::load`] it, [`Program::start`] it, wait.
+//! [`StreamContext`] does the same from Rust, with DataFusion `DataFrame`s over streams and sinks of one's own.
+
+pub mod cli;
+mod context;
+mod program;
+mod tables;
+
+pub use context::StreamContext;
+pub use program::{Program, Variables};
+pub use riverrun_connectors as connectors;
+pub use riverrun_engine as engine;
+pub use riverrun_sql as sql;
+pub use tables::Tables;

@@ -1,2 +1,11 @@
 //! The `riverrun` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+/// Arrow's buffers come and go by the thousand, from many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    riverrun::cli::main()
+}

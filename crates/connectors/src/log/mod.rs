@@ -24,6 +24,8 @@ mod kill_tests;
 #[cfg(feature = "log")]
 mod reader;
 #[cfg(feature = "log")]
+mod records;
+#[cfg(feature = "log")]
 mod retention;
 #[cfg(feature = "log")]
 mod sink;
@@ -37,6 +39,7 @@ mod tests;
 #[cfg(feature = "log")]
 mod topic;
 
+<<<<<<< HEAD
 #[cfg(feature = "log")]
 pub use {
     batch::{Appended, Batch, Durability, MAX_RECORD, NewRecord},
@@ -74,3 +77,12 @@ pub fn connector() -> Option<Box<dyn Connector>> {
     #[cfg(not(feature = "log"))]
     None
 }
+=======
+pub use crate::partitioner::partition_of;
+pub use batch::{Appended, Batch, Durability, MAX_RECORD, NewRecord};
+pub use block::{Headers, Record};
+pub use reader::{Read, Reader};
+pub use records::LogRecords;
+pub use store::{DEFAULT_PARTITIONS, Log};
+pub use topic::{Retention, Topic};
+>>>>>>> 1ae72e5 (Give the program its command line: demo, run, check, explain, generate, sql, log)

@@ -35,11 +35,19 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Connects all of them.
-    pub fn open(graph: &Graph, connectors: &dyn Connectors, context: &Context) -> Result<Self> {
+    /// Connects all of them; a program's `own` sinks stand for the tables of their names.
+    pub fn open(
+        graph: &Graph,
+        connectors: &dyn Connectors,
+        context: &Context,
+        own: &mut BTreeMap<String, Box<dyn Sink>>,
+    ) -> Result<Self> {
         let mut bindings = Self::default();
         for (id, sink) in graph.sinks() {
-            let opened = connectors.sink(sink, context).map_err(|e| e.within(format!("sink {}", sink.table.name)))?;
+            let opened = match own.remove(&sink.table.name) {
+                Some(own) => own,
+                None => connectors.sink(sink, context).map_err(|e| e.within(format!("sink {}", sink.table.name)))?,
+            };
             bindings.sinks.insert(id, opened);
         }
         for (id, source) in graph.sources() {

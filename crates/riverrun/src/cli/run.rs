@@ -1,0 +1,87 @@
+//! `riverrun run`: runs a script until its input ends or it is told to stop.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use clap::Args;
+use riverrun_engine::Result;
+use riverrun_engine::runtime::StopHandle;
+use riverrun_engine::time::Clock;
+
+use super::backend::Endpoint;
+use super::summary;
+use super::{ScriptArgs, stop_flag};
+
+/// Arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  riverrun run pipelines/transactions.sql
+  riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092
+  riverrun run history.sql --bounded")]
+pub struct Run {
+    #[command(flatten)]
+    script: ScriptArgs,
+    /// Read every source from its start to the end that it has now, close all windows, and stop.
+    #[arg(long)]
+    bounded: bool,
+    /// Threads that run tasks; default: one per core.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Port of the HTTP endpoint on loopback; 0: any free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+impl Run {
+    /// Runs the script.
+    pub fn run(self) -> Result<()> {
+        let program = self.script.load()?;
+        let flag = stop_flag()?;
+        let pipeline = program.start(self.bounded, self.workers)?;
+        let stats = pipeline.stats();
+        let endpoint = Endpoint::start(&program, stats.clone(), self.port)?;
+        tracing::info!(
+            "{} runs: {} tasks, data in {}, answers on http://{}; Ctrl-C stops it",
+            program.context.pipeline,
+            stats.tasks.len(),
+            program.context.data_dir.display(),
+            endpoint.address
+        );
+        let begun = program.clock().now();
+        let watcher = watch(flag, pipeline.stop_handle(), program.clock());
+        let outcome = pipeline.wait();
+        watcher.finish();
+        let seconds = (program.clock().now() - begun) as f64 / 1e6;
+        eprint!("{}", summary::counts(&stats, seconds));
+        outcome
+    }
+}
+
+/// Passes a signal on to the pipeline.
+struct Watcher {
+    done: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Watcher {
+    fn finish(self) {
+        self.done.store(true, Relaxed);
+        // The thread only waits; it cannot fail.
+        let _ = self.thread.join();
+    }
+}
+
+fn watch(flag: std::sync::Arc<std::sync::atomic::AtomicBool>, stop: StopHandle, clock: std::sync::Arc<dyn Clock>) -> Watcher {
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = done.clone();
+    let thread = std::thread::spawn(move || {
+        while !over.load(Relaxed) {
+            if flag.load(Relaxed) && !stop.stopped() {
+                tracing::info!("stopping: epochs end, sinks are flushed, positions are kept; again to quit at once");
+                stop.stop();
+            }
+            clock.sleep(Duration::from_millis(50));
+        }
+    });
+    Watcher { done, thread }
+}

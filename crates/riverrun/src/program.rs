@@ -1,0 +1,104 @@
+//! A script with its connectors: loaded, checked, planned, started.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use riverrun_connectors::registry::Registry;
+use riverrun_engine::connect::Context;
+use riverrun_engine::graph::Graph;
+use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
+use riverrun_engine::sink::Sink;
+use riverrun_engine::time::{Clock, SystemClock};
+use riverrun_engine::{Error, Result};
+use riverrun_sql::plan::{Planned, plan};
+use riverrun_sql::script::Script;
+
+/// Values of `${NAME}` in scripts: what was set, else the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// From `NAME=value` pairs, as `--set` gives them.
+    ///
+    /// # Errors
+    /// A pair without `=`.
+    pub fn parse(pairs: &[String]) -> Result<Self> {
+        let pair = |pair: &String| match pair.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(Error::invalid(format!("--set {pair}: write --set NAME=value"))),
+        };
+        Ok(Self(pairs.iter().map(pair).collect::<Result<_>>()?))
+    }
+
+    /// Sets one unless it was set before.
+    pub fn or_set(&mut self, name: &str, value: &str) {
+        self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned().or_else(|| std::env::var(name).ok())
+    }
+
+    /// Where embedded stores live: `DATA_DIR`, else `./riverrun-data`.
+    pub fn data_dir(&self) -> PathBuf {
+        self.get("DATA_DIR").map_or_else(|| PathBuf::from("./riverrun-data"), PathBuf::from)
+    }
+}
+
+/// A script that can be run.
+pub struct Program {
+    /// The script as parsed.
+    pub script: Script,
+    /// What it computes.
+    pub graph: Graph,
+    /// What `SET` said.
+    pub settings: riverrun_sql::plan::Settings,
+    /// The connectors.
+    pub registry: Arc<Registry>,
+    /// What they are told.
+    pub context: Context,
+}
+
+impl Program {
+    /// Reads, parses, checks and plans the script in a file. Connects to nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what is wrong with the script, with its place.
+    pub fn load(path: &Path, variables: &Variables) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+        Self::parse(&path.display().to_string(), &text, variables)
+    }
+
+    /// As [`load`](Program::load), of a text; `file` is its name in messages.
+    pub fn parse(file: &str, text: &str, variables: &Variables) -> Result<Self> {
+        let registry = Arc::new(Registry::default());
+        let script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(|e| Error::invalid(e.to_string()))?;
+        let Planned { graph, settings } = plan(&script, registry.as_ref()).map_err(|e| Error::invalid(e.to_string()))?;
+        let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
+        let pipeline = settings.pipeline_name.clone().unwrap_or(stem);
+        let context = Context { pipeline, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
+        Ok(Self { script, graph, settings, registry, context })
+    }
+
+    /// Connects its tables and starts it.
+    ///
+    /// # Errors
+    /// A table that cannot be connected.
+    pub fn start(&self, bounded: bool, workers: Option<usize>) -> Result<Pipeline> {
+        self.start_with(BTreeMap::new(), Settings { bounded, workers, ..Settings::default() })
+    }
+
+    /// As [`start`](Program::start), with sinks of one's `own` for the tables of those names.
+    pub fn start_with(&self, mut own: BTreeMap<String, Box<dyn Sink>>, settings: Settings) -> Result<Pipeline> {
+        let settings = Settings { trigger_interval: self.settings.trigger_interval, ..settings };
+        let bindings = Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own)?;
+        Pipeline::start(&self.graph, bindings, settings, self.clock())
+    }
+
+    /// Wall time.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.context.clock.clone()
+    }
+}
