@@ -193,7 +193,7 @@ fn kafka(brokers: &str, topic: &str, partitions: u32) -> Result<Box<dyn RecordSi
     use riverrun_connectors::kafka::KafkaRecords;
     let partitions = partitions.to_string();
     let options = riverrun_engine::table::Options::of(&[("brokers", brokers), ("topic", topic), ("partitions", &partitions)]);
-    Ok(Box::new(KafkaRecords::new(&options)?))
+    Ok(Box::new(KafkaRecords::connect(&options)?))
 }
 
 #[cfg(not(feature = "kafka"))]
