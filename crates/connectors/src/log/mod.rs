@@ -39,12 +39,12 @@ mod tests;
 #[cfg(feature = "log")]
 mod topic;
 
-<<<<<<< HEAD
 #[cfg(feature = "log")]
 pub use {
     batch::{Appended, Batch, Durability, MAX_RECORD, NewRecord},
     block::{Headers, Record},
     reader::{Read, Reader},
+    records::LogRecords,
     store::{DEFAULT_PARTITIONS, Log},
     topic::{Retention, Topic},
 };
@@ -77,12 +77,3 @@ pub fn connector() -> Option<Box<dyn Connector>> {
     #[cfg(not(feature = "log"))]
     None
 }
-=======
-pub use crate::partitioner::partition_of;
-pub use batch::{Appended, Batch, Durability, MAX_RECORD, NewRecord};
-pub use block::{Headers, Record};
-pub use reader::{Read, Reader};
-pub use records::LogRecords;
-pub use store::{DEFAULT_PARTITIONS, Log};
-pub use topic::{Retention, Topic};
->>>>>>> 1ae72e5 (Give the program its command line: demo, run, check, explain, generate, sql, log)
