@@ -54,7 +54,7 @@ impl Backend for Live {
     }
 
     fn topics(&self) -> Result<Vec<TopicInfo>> {
-        Ok(self.log.as_ref().map(|log| topics(log)).unwrap_or_default())
+        Ok(self.log.as_ref().map(topics).unwrap_or_default())
     }
 
     fn records(&self, topic: &str, range: LogRange) -> Result<Vec<LogRecord>> {
