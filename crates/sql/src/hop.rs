@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Span;
 use riverrun_engine::table::Location;
 
 use crate::ScriptError;
@@ -89,24 +90,26 @@ fn replace(expr: &mut Expr, calls: &mut Calls) -> ControlFlow<Fault> {
         let fault = fault(call, "hop() takes a time, a size and a slide");
         return ControlFlow::Break(fault.hint("such as hop(ts, INTERVAL '1 minute', INTERVAL '30 seconds')"));
     }
-    let span = call.name.0.first().and_then(|p| p.as_ident()).map(|ident| ident.span);
-    normalise(call);
+    let span = normalise(call);
     let column = call.to_string();
     let mut ident = Ident::with_quote('"', &column);
-    ident.span = span.unwrap_or(ident.span);
-    calls.insert(column, call.clone());
+    ident.span = span;
+    // Of equal calls the first one stands for all in messages.
+    calls.entry(column).or_insert_with(|| call.clone());
     *expr = Expr::Identifier(ident);
     ControlFlow::Continue(())
 }
 
-/// Equal calls must read alike: names that are not quoted go to lower case, as in DataFusion.
-fn normalise(call: &mut Function) {
+/// Equal calls must read alike: names that are not quoted go to lower case, as in DataFusion. Gives the place of the call,
+/// which its name keeps.
+fn normalise(call: &mut Function) -> Span {
     let lower = |ident: &mut Ident| {
         if ident.quote_style.is_none() {
             ident.value = ident.value.to_lowercase();
         }
     };
-    call.name = ObjectName::from(Ident::new("hop"));
+    let span = call.name.0.first().and_then(|p| p.as_ident()).map_or_else(Span::empty, |ident| ident.span);
+    call.name = ObjectName::from(Ident::with_span(span, "hop"));
     let _: ControlFlow<()> = visit_expressions_mut(&mut call.args, |expr| {
         match expr {
             Expr::Identifier(ident) => lower(ident),
@@ -115,6 +118,7 @@ fn normalise(call: &mut Function) {
         }
         ControlFlow::Continue(())
     });
+    span
 }
 
 /// The first of three plain arguments.

@@ -76,11 +76,9 @@ fn hop_windows(times: &TimestampMicrosecondArray, size: Micros, slide: Micros) -
     for (row, time) in times.values().iter().enumerate() {
         if times.is_valid(row) {
             let first = starts.len();
-            let mut start = window::start(*time, slide);
-            while time.saturating_sub(start) < size {
-                starts.push(start);
-                start = start.saturating_sub(slide);
-            }
+            // Windows that would begin before the first time there is are left out.
+            let grid = std::iter::successors(Some(window::start(*time, slide)), |start| start.checked_sub(slide));
+            starts.extend(grid.take_while(|start| time.saturating_sub(*start) < size));
             starts[first..].reverse();
         }
         let end = i32::try_from(starts.len()).map_err(|_| exec_datafusion_err!("hop(): too many windows in one batch"))?;

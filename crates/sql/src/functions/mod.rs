@@ -57,3 +57,6 @@ fn interval(length: Duration) -> Expr {
     let nanos = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
     lit(ScalarValue::new_interval_mdn(0, 0, nanos))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,12 +78,7 @@ impl Reader {
         tokens.partition(|t| (t.span.start.line, t.span.start.column) <= end)
     }
 
-    /// The next token is the unquoted word `word`, whatever its case. Not consumed.
-    pub fn sees(&self, word: &str) -> bool {
-        self.sees_nth(0, word)
-    }
-
-    /// As [`sees`](Self::sees), for the token `n` places on.
+    /// The token `n` places on (0: the next one) is the unquoted word `word`, whatever its case. Not consumed.
     pub fn sees_nth(&self, n: usize, word: &str) -> bool {
         matches!(&self.parser.peek_nth_token_ref(n).token, Token::Word(w) if is_word(w, word))
     }

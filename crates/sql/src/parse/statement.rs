@@ -1,10 +1,10 @@
 //! The statements of a script: SET, CREATE TABLE, CREATE VIEW, INSERT INTO.
 
-use datafusion::sql::sqlparser::ast::Query;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use riverrun_engine::table::Location;
 
-use super::fault::{Fault, Result};
+use super::fault::{Fault, Result, place};
 use super::reader::Reader;
 use super::{create_table, options, rewrite_hop};
 use crate::script::{Insert, Script, View};
@@ -57,7 +57,18 @@ pub fn parse(reader: &mut Reader, script: &mut Script) -> Result<()> {
 
 /// A query, `hop()` rewritten.
 pub fn query(reader: &mut Reader) -> Result<Query> {
-    rewrite_hop(*reader.parser.parse_query()?)
+    let query = *reader.parser.parse_query()?;
+    refuse_into(&query)?;
+    rewrite_hop(query)
+}
+
+/// `SELECT … INTO t` is most often an INSERT whose INSERT was taken for an alias: the semicolon before it is missing.
+fn refuse_into(query: &Query) -> Result<()> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return Ok(()) };
+    let Some(into) = &select.into else { return Ok(()) };
+    let at = into.name.0.first().and_then(|p| p.as_ident()).map_or(Location::default(), |ident| place(ident.span.start));
+    Err(Fault::at(at, format!("SELECT … INTO {} is no query", into.name))
+        .hint(format!("write INSERT INTO {} SELECT …, with ';' behind the statement before it", into.name)))
 }
 
 fn insert(reader: &mut Reader) -> Result<Insert> {

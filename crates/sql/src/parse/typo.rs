@@ -1,5 +1,6 @@
 //! Makes a parse error point at the misspelt keyword that caused it.
 
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::fault::{Fault, place};
@@ -73,9 +74,12 @@ pub fn explain(fault: Fault, reader: &Reader) -> Fault {
     fault
 }
 
+/// A word that is a keyword itself is spelt right, however near to another one: ON to OR, INT to INTO, END to AND.
 fn misspelt(token: &TokenWithSpan) -> Option<(&str, &'static str)> {
     match &token.token {
-        Token::Word(word) if word.quote_style.is_none() => Some((&word.value, suggest::nearest(&word.value, KEYWORDS)?)),
+        Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::NoKeyword => {
+            Some((&word.value, suggest::nearest(&word.value, KEYWORDS)?))
+        }
         _ => None,
     }
 }
