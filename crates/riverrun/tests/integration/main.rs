@@ -1,0 +1,3 @@
+//! Tests of the whole program, linked once: each module is one kind of test.
+
+mod slt;
