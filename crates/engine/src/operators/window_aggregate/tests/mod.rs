@@ -1,0 +1,6 @@
+//! Streaming equals batch: the operator's answers against plain DataFusion over the same rows.
+
+mod bench;
+mod claims;
+mod equals_batch;
+mod rows;
