@@ -7,6 +7,7 @@ pub mod connector;
 pub mod format;
 pub mod registry;
 
+pub mod blackhole;
 pub mod console;
 pub mod delta;
 pub mod filesystem;

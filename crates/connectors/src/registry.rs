@@ -27,6 +27,7 @@ impl Default for Registry {
     /// The connectors that come with Riverrun. A new connector adds its line here.
     fn default() -> Self {
         let mut registry = Self { entries: Vec::new() };
+        registry.add(&crate::blackhole::DESCRIPTION, crate::blackhole::connector());
         registry.add(&crate::console::DESCRIPTION, crate::console::connector());
         registry.add(&crate::generator::DESCRIPTION, crate::generator::connector());
         registry.add(&crate::filesystem::DESCRIPTION, crate::filesystem::connector());
