@@ -92,9 +92,28 @@ impl Program {
 
     /// As [`start`](Program::start), with sinks of one's `own` for the tables of those names.
     pub fn start_with(&self, mut own: BTreeMap<String, Box<dyn Sink>>, settings: Settings) -> Result<Pipeline> {
-        let settings = Settings { trigger_interval: self.settings.trigger_interval, ..settings };
+        let checkpoint_dir = if settings.bounded { None } else { self.checkpoint_dir()? };
+        let settings = Settings {
+            trigger_interval: self.settings.trigger_interval,
+            checkpoint_dir,
+            checkpoint_interval: self.settings.checkpoint_interval,
+            ..settings
+        };
         let bindings = Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own)?;
         Pipeline::start(&self.graph, bindings, settings, self.clock())
+    }
+
+    /// Where state and positions are kept: `checkpoint.location`, by default in the data directory; one folder per pipeline.
+    fn checkpoint_dir(&self) -> Result<Option<PathBuf>> {
+        let Some(location) = &self.settings.checkpoint_location else {
+            return Ok(Some(self.context.data_dir.join("checkpoints").join(&self.context.pipeline)));
+        };
+        let path = location.strip_prefix("file://").unwrap_or(location);
+        if path.contains("://") {
+            return Err(Error::invalid(format!("SET checkpoint.location = '{location}': checkpoints go to local directories only"))
+                .hint("object stores come with exactly-once delivery; give a path"));
+        }
+        Ok(Some(Path::new(path).join(&self.context.pipeline)))
     }
 
     /// Wall time.

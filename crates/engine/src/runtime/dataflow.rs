@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -151,6 +153,36 @@ impl Dataflow {
             batch.change = Change::Insert;
         }
         batch
+    }
+}
+
+/// State of operators, by node.
+type States = Vec<(NodeId, Vec<RecordBatch>)>;
+
+impl Dataflow {
+    /// The state of every operator that has any.
+    pub fn snapshot(&mut self) -> Result<States> {
+        let mut states = Vec::new();
+        for (id, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(operator) = &mut slot.operator {
+                let state = operator.snapshot()?;
+                if !state.is_empty() {
+                    states.push((id, state));
+                }
+            }
+        }
+        Ok(states)
+    }
+
+    /// Gives operators the state that [`snapshot`](Dataflow::snapshot) took from them.
+    pub fn restore(&mut self, states: States) -> Result<()> {
+        for (node, state) in states {
+            match self.slots.get_mut(node).and_then(|s| s.operator.as_mut()) {
+                Some(operator) => operator.restore(state).map_err(|e| e.within(&self.stats.nodes[node].name))?,
+                None => return Err(crate::Error::permanent(format!("state for node #{node}, which is no operator"))),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,9 +9,11 @@
 //! dataflow, hand the outputs to the queues. Light load makes small epochs and milliseconds of latency, heavy load large
 //! ones. A full queue stops the workers, never drops. What every sink has made safe moves the positions of the sources.
 //!
-//! Delivery is at least once: after a crash the records behind the last kept position are read again.
+//! State and positions are kept in checkpoints. Delivery is at least once: after a crash the records behind the newest
+//! checkpoint are read again, into the state that it holds; after a stop in order nothing is repeated.
 
 mod backoff;
+mod checkpoint;
 mod coalesce;
 mod dataflow;
 mod feed;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::checkpoint::{Checkpoint, Checkpoints, Position};
 use super::dataflow::Dataflow;
 use super::feed::{self, Feed};
 use super::positions::{Place, Positions};
@@ -85,7 +86,8 @@ pub struct Pipeline {
     positions: Arc<Positions>,
     sources: Vec<Arc<dyn Source>>,
     clock: Arc<dyn Clock>,
-    bounded: bool,
+    shared: Arc<Shared>,
+    checkpoints: Option<Checkpoints>,
 }
 
 impl Pipeline {
@@ -109,14 +111,25 @@ impl Pipeline {
             positions: Arc::new(Positions::new(tasks, sink_count)),
             stats: stats.clone(),
             clock: clock.clone(),
+            checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
             settings,
         });
+        let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain()));
+        if checkpoints.as_ref().is_some_and(|c| c.of_more_tasks(tasks)) {
+            return Err(Error::invalid(format!("the checkpoints are of more than {tasks} tasks: a source has fewer partitions than before"))
+                .hint("begin with another pipeline.name, or restore the partitions"));
+        }
         let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
         let mut made = Vec::with_capacity(tasks);
         for (number, places) in places.into_iter().enumerate() {
-            let inputs = places.into_iter().map(|p| open_input(&sources, p, &newest, &shared)).collect::<Result<Vec<_>>>()?;
-            let dataflow = Dataflow::new(graph, number, stats.clone())?;
-            made.push(Task::new(number as u32, inputs, dataflow, shared.clone()));
+            let checkpoint = checkpoints.as_ref().map(|c| c.newest(number)).transpose()?.flatten();
+            let open = |place| open_input(&sources, place, checkpoint.as_ref(), &newest, &shared);
+            let inputs = places.into_iter().map(open).collect::<Result<Vec<_>>>()?;
+            let mut task = Task::new(number as u32, inputs, Dataflow::new(graph, number, stats.clone())?, shared.clone());
+            if let Some(checkpoint) = checkpoint {
+                task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
+            }
+            made.push(task);
         }
         let mut pipeline = Self {
             stats,
@@ -128,7 +141,8 @@ impl Pipeline {
             positions: shared.positions.clone(),
             sources: sources.into_iter().map(|(_, _, s)| s).collect(),
             clock,
-            bounded: shared.settings.bounded,
+            shared: shared.clone(),
+            checkpoints,
         };
         pipeline.start_feeds(graph, bindings.sinks, &shared)?;
         pipeline.start_workers(made, &shared)?;
@@ -224,18 +238,36 @@ impl Pipeline {
         }
     }
 
-    /// Keeps the positions that became safe. A bounded run keeps none: it always reads from the start.
+    /// Keeps the checkpoints and positions that became safe. A bounded run keeps none: it always reads from the start.
     fn commit(&self) -> Result<()> {
+        if let Some(checkpoints) = &self.checkpoints {
+            self.keep_checkpoints(checkpoints)?;
+        }
         let mut by_source: BTreeMap<usize, Vec<(u32, i64)>> = BTreeMap::new();
         for ((source, partition), offset) in self.positions.take_safe() {
             by_source.entry(source).or_default().push((partition, offset));
         }
-        if self.bounded {
+        if self.shared.settings.bounded {
             return Ok(());
         }
         for (source, positions) in by_source {
             match self.sources[source].commit(&positions) {
                 Err(e) if e.is_transient() => tracing::warn!("positions could not be kept, the next ones will be: {e}"),
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pipeline {
+    fn keep_checkpoints(&self, checkpoints: &Checkpoints) -> Result<()> {
+        for (task, slot) in self.shared.checkpoints.iter().enumerate() {
+            let safe = self.positions.safe_epoch(task);
+            let ready = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.epoch <= safe);
+            let Some(checkpoint) = ready else { continue };
+            match checkpoints.write(task, &checkpoint) {
+                Err(e) if e.is_transient() => tracing::warn!("{e}; the next one will be tried"),
                 outcome => outcome?,
             }
         }
@@ -259,17 +291,24 @@ fn cut_into_tasks(graph: &Graph, sources: &[(NodeId, &SourceNode, Arc<dyn Source
     Ok(tasks)
 }
 
-/// Opens one partition where it must go on: at the kept position, else at the table's start.
+/// Opens one partition where it must go on: where the checkpoint was, else at the kept position, else at the table's start.
 fn open_input(
     sources: &[(NodeId, &SourceNode, Arc<dyn Source>)],
     place: Place,
+    checkpoint: Option<&Checkpoint>,
     newest: &[Arc<AtomicI64>],
     shared: &Shared,
 ) -> Result<Input> {
     let (id, node, source) = &sources[place.0];
     let bounded = shared.settings.bounded;
+    let same = |p: &&Position| p.source == node.table.name && p.partition == place.1;
+    let resumed = checkpoint.and_then(|c| c.positions.iter().find(same));
     let open = || {
-        let kept = if bounded { None } else { source.committed(place.1)? };
+        let kept = match resumed {
+            Some(position) => Some(position.offset),
+            None if bounded => None,
+            None => source.committed(place.1)?,
+        };
         let offset = match kept {
             Some(offset) => offset,
             None => match source.start(place.1) {
@@ -283,13 +322,17 @@ fn open_input(
     let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
     let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
     let partitions = source.partitions()?.max(1) as usize;
+    let mut watermark = node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay));
+    if let (Some(watermark), Some(position)) = (&mut watermark, resumed) {
+        watermark.resume((position.newest, position.floor));
+    }
     Ok(Input {
         node: *id,
         place,
         name: node.table.name.clone(),
         reader,
         offset,
-        watermark: node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay)),
+        watermark,
         on_bad: source.bad_records(),
         newest: newest[place.0].clone(),
         round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),

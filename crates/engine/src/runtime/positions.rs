@@ -34,11 +34,16 @@ impl Positions {
         self.acked[sink][task as usize].fetch_max(epoch, SeqCst);
     }
 
+    /// The last epoch of `task` that every sink has made safe.
+    pub fn safe_epoch(&self, task: usize) -> u64 {
+        self.acked.iter().map(|sink| sink[task].load(SeqCst)).min().unwrap_or(u64::MAX)
+    }
+
     /// Positions that became safe since the last call.
     pub fn take_safe(&self) -> Vec<(Place, i64)> {
         let mut safe = Vec::new();
         for (task, ends) in self.ends.iter().enumerate() {
-            let epoch = self.acked.iter().map(|sink| sink[task].load(SeqCst)).min().unwrap_or(u64::MAX);
+            let epoch = self.safe_epoch(task);
             let mut ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
             let mut newest = None;
             while ends.front().is_some_and(|(e, _)| *e <= epoch) {

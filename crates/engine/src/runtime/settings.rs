@@ -1,5 +1,6 @@
 //! What a run of a pipeline can be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bounds and pace of a run. The defaults suit a laptop and a server alike.
@@ -21,6 +22,10 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Threads that run tasks. `None`: as many as the machine has cores.
     pub workers: Option<usize>,
+    /// Where state and positions are kept over a restart. `None`: they are not.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// How often, at most.
+    pub checkpoint_interval: Duration,
     /// How long a stop waits for sinks that cannot be reached.
     pub stop_deadline: Duration,
 }
@@ -36,6 +41,8 @@ impl Default for Settings {
             queue_bytes: 64 << 20,
             idle_timeout: Duration::from_secs(60),
             workers: None,
+            checkpoint_dir: None,
+            checkpoint_interval: Duration::from_secs(10),
             stop_deadline: Duration::from_secs(30),
         }
     }

@@ -1,9 +1,10 @@
 //! One task: the readers of one partition number (or of all), its dataflow, and its epochs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use super::backoff::Backoff;
+use super::checkpoint::{Checkpoint, Position};
 use super::dataflow::Dataflow;
 use super::positions::{Place, Positions};
 use super::queue::SinkQueue;
@@ -45,6 +46,13 @@ pub struct Input {
     pub backoff: Backoff,
 }
 
+impl Input {
+    fn position(&self) -> Position {
+        let (newest, floor) = self.watermark.as_ref().map_or((None, MIN_TIME), Watermark::position);
+        Position { source: self.name.clone(), partition: self.place.1, offset: self.offset, newest, floor }
+    }
+}
+
 /// What a task shares with the rest of the pipeline.
 pub struct Shared {
     /// Bounds.
@@ -57,6 +65,8 @@ pub struct Shared {
     pub queues: Vec<Arc<SinkQueue>>,
     /// Ends of epochs.
     pub positions: Arc<Positions>,
+    /// By task: the checkpoint that waits until the sinks have made its epoch safe.
+    pub checkpoints: Vec<Mutex<Option<Checkpoint>>>,
 }
 
 /// What an attempt at an epoch did.
@@ -78,13 +88,48 @@ pub struct Task {
     shared: Arc<Shared>,
     epoch: u64,
     clock: Micros,
+    /// Epoch and clock of the last checkpoint, and how long it took.
+    checkpointed: (u64, Micros, Micros),
     ended: bool,
 }
 
 impl Task {
     /// Task number `number` over `inputs`.
     pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
-        Self { number, inputs, dataflow, shared, epoch: 0, clock: MIN_TIME, ended: false }
+        let checkpointed = (0, shared.clock.now(), 0);
+        Self { number, inputs, dataflow, shared, epoch: 0, clock: MIN_TIME, checkpointed, ended: false }
+    }
+
+    /// Takes up the state of a checkpoint; the inputs stand at its positions already.
+    pub fn resume(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        (self.epoch, self.clock) = (checkpoint.epoch, checkpoint.clock);
+        self.checkpointed.0 = checkpoint.epoch;
+        self.dataflow.restore(checkpoint.states)
+    }
+
+    /// Takes a checkpoint if one is due, or with `force` if anything happened since the last.
+    ///
+    /// It costs what the state holds: so that a large state does not take all the time, the next one is due no sooner
+    /// than ten times what this one took.
+    pub fn checkpoint(&mut self, force: bool) -> Result<()> {
+        let settings = &self.shared.settings;
+        let (epoch, at, took) = self.checkpointed;
+        let now = self.shared.clock.now();
+        let due = now - at >= (settings.checkpoint_interval.as_micros() as Micros).max(10 * took);
+        if settings.checkpoint_dir.is_none() || epoch == self.epoch || !(due || force) {
+            return Ok(());
+        }
+        let slot = &self.shared.checkpoints[self.number as usize];
+        if !force && slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let stopwatch = Stopwatch::start();
+        let states = self.dataflow.snapshot()?;
+        let positions = self.inputs.iter().map(Input::position).collect();
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, positions, states };
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+        self.checkpointed = (self.epoch, now, stopwatch.nanos() as Micros / 1000);
+        Ok(())
     }
 
     /// Whether everything was read and handed over.
@@ -114,6 +159,7 @@ impl Task {
         self.clock = clock;
         self.dataflow.pass(true)?;
         self.hand_over();
+        self.checkpoint(false)?;
         self.ended = ended;
         Ok(if ended { Progress::Ended } else { Progress::Worked })
     }

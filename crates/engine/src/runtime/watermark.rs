@@ -38,6 +38,16 @@ impl Watermark {
         self.floor = self.floor.max(floor);
     }
 
+    /// The greatest event time seen, and what it was lifted to: all that it needs to go on after a restart.
+    pub fn position(&self) -> (Option<Micros>, Micros) {
+        (self.newest, self.floor)
+    }
+
+    /// Goes on from a [`position`](Watermark::position).
+    pub fn resume(&mut self, (newest, floor): (Option<Micros>, Micros)) {
+        (self.newest, self.floor) = (newest, floor);
+    }
+
     /// Moves it over `rows` and splits them: (on time, late). Rows without event time count as on time; they move nothing.
     pub fn observe(&mut self, rows: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
         let times = as_timestamp_microsecond_array(rows.column(self.column))?.clone();

@@ -50,7 +50,7 @@ impl Worker {
                 self.shared.clock.sleep(sleep);
             }
         }
-        Ok(())
+        self.tasks.iter_mut().try_for_each(|task| task.checkpoint(true))
     }
 
     /// Waits a moment for every sink to have room; whether they have.
