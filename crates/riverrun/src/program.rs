@@ -110,8 +110,10 @@ impl Program {
         };
         let path = location.strip_prefix("file://").unwrap_or(location);
         if path.contains("://") {
-            return Err(Error::invalid(format!("SET checkpoint.location = '{location}': checkpoints go to local directories only"))
-                .hint("object stores come with exactly-once delivery; give a path"));
+            return Err(Error::invalid(format!(
+                "SET checkpoint.location = '{location}': checkpoints go to local directories only"
+            ))
+            .hint("object stores come with exactly-once delivery; give a path"));
         }
         Ok(Some(Path::new(path).join(&self.context.pipeline)))
     }

@@ -11,13 +11,8 @@ use riverrun_engine::time::Micros;
 use crate::connector::{Connector, Description};
 
 /// The blackhole, for people and documentation.
-pub static DESCRIPTION: Description = Description {
-    name: "blackhole",
-    feature: None,
-    docs: "Takes rows and forgets them.",
-    options: &[],
-    pass_through: None,
-};
+pub static DESCRIPTION: Description =
+    Description { name: "blackhole", feature: None, docs: "Takes rows and forgets them.", options: &[], pass_through: None };
 
 /// The blackhole as a connector.
 pub fn connector() -> Option<Box<dyn Connector>> {

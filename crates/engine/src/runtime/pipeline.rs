@@ -116,8 +116,10 @@ impl Pipeline {
         });
         let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain()));
         if checkpoints.as_ref().is_some_and(|c| c.of_more_tasks(tasks)) {
-            return Err(Error::invalid(format!("the checkpoints are of more than {tasks} tasks: a source has fewer partitions than before"))
-                .hint("begin with another pipeline.name, or restore the partitions"));
+            return Err(Error::invalid(format!(
+                "the checkpoints are of more than {tasks} tasks: a source has fewer partitions than before"
+            ))
+            .hint("begin with another pipeline.name, or restore the partitions"));
         }
         let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
         let mut made = Vec::with_capacity(tasks);

@@ -1,7 +1,7 @@
 //! One task: the readers of one partition number (or of all), its dataflow, and its epochs.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backoff::Backoff;
 use super::checkpoint::{Checkpoint, Position};
