@@ -84,7 +84,7 @@ pub struct Pipeline {
     feeds: Vec<JoinHandle<()>>,
     queues: Vec<Arc<SinkQueue>>,
     positions: Arc<Positions>,
-    sources: Vec<Arc<dyn Source>>,
+    sources: Vec<(String, Arc<dyn Source>)>,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
     checkpoints: Option<Checkpoints>,
@@ -141,7 +141,7 @@ impl Pipeline {
             feeds: Vec::new(),
             queues: shared.queues.clone(),
             positions: shared.positions.clone(),
-            sources: sources.into_iter().map(|(_, _, s)| s).collect(),
+            sources: sources.into_iter().map(|(_, node, s)| (node.table.name.clone(), s)).collect(),
             clock,
             shared: shared.clone(),
             checkpoints,
@@ -240,40 +240,51 @@ impl Pipeline {
         }
     }
 
-    /// Keeps the checkpoints and positions that became safe. A bounded run keeps none: it always reads from the start.
+    /// Keeps the checkpoints that became safe, and tells the sources their positions: never positions ahead of the state.
+    /// A bounded run keeps none: it always reads from the start.
     fn commit(&self) -> Result<()> {
-        if let Some(checkpoints) = &self.checkpoints {
-            self.keep_checkpoints(checkpoints)?;
-        }
-        let mut by_source: BTreeMap<usize, Vec<(u32, i64)>> = BTreeMap::new();
-        for ((source, partition), offset) in self.positions.take_safe() {
-            by_source.entry(source).or_default().push((partition, offset));
-        }
         if self.shared.settings.bounded {
             return Ok(());
         }
+        let positions = match &self.checkpoints {
+            Some(checkpoints) => self.keep_checkpoints(checkpoints)?,
+            None => self.positions.take_safe(),
+        };
+        let mut by_source: BTreeMap<usize, Vec<(u32, i64)>> = BTreeMap::new();
+        for ((source, partition), offset) in positions {
+            by_source.entry(source).or_default().push((partition, offset));
+        }
         for (source, positions) in by_source {
-            match self.sources[source].commit(&positions) {
+            match self.sources[source].1.commit(&positions) {
                 Err(e) if e.is_transient() => tracing::warn!("positions could not be kept, the next ones will be: {e}"),
                 outcome => outcome?,
             }
         }
         Ok(())
     }
-}
 
-impl Pipeline {
-    fn keep_checkpoints(&self, checkpoints: &Checkpoints) -> Result<()> {
+    /// Writes the checkpoints whose epochs are safe; gives the positions that they hold.
+    fn keep_checkpoints(&self, checkpoints: &Checkpoints) -> Result<Vec<(Place, i64)>> {
+        let mut positions = Vec::new();
+        self.positions.take_safe();
         for (task, slot) in self.shared.checkpoints.iter().enumerate() {
             let safe = self.positions.safe_epoch(task);
             let ready = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.epoch <= safe);
             let Some(checkpoint) = ready else { continue };
             match checkpoints.write(task, &checkpoint) {
-                Err(e) if e.is_transient() => tracing::warn!("{e}; the next one will be tried"),
+                Err(e) if e.is_transient() => {
+                    tracing::warn!("{e}; the next one will be tried");
+                    continue;
+                }
                 outcome => outcome?,
             }
+            for position in checkpoint.positions {
+                if let Some(source) = self.sources.iter().position(|(name, _)| *name == position.source) {
+                    positions.push(((source, position.partition), position.offset));
+                }
+            }
         }
-        Ok(())
+        Ok(positions)
     }
 }
 
@@ -309,7 +320,7 @@ fn open_input(
         let kept = match resumed {
             Some(position) => Some(position.offset),
             None if bounded => None,
-            None => source.committed(place.1)?,
+            None => source.committed(place.1)?.inspect(|offset| tell_lost_state(shared, node, place.1, *offset)),
         };
         let offset = match kept {
             Some(offset) => offset,
@@ -342,4 +353,14 @@ fn open_input(
         ended: false,
         backoff: Default::default(),
     })
+}
+
+/// A position without a checkpoint: reading goes on, but the state up to there is not known.
+fn tell_lost_state(shared: &Shared, node: &SourceNode, partition: u32, offset: i64) {
+    if shared.settings.checkpoint_dir.is_some() {
+        let name = &node.table.name;
+        tracing::warn!(
+            "source {name}, partition {partition}: goes on at offset {offset} with empty state: its checkpoint is missing"
+        );
+    }
 }

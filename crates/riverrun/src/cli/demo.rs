@@ -76,12 +76,12 @@ impl Demo {
         // The topic is made first, so that "latest" is its beginning in a new directory.
         LogRecords::new(log.clone(), INPUT, None, clock.clone())?;
         let before = Reckoning::before(&program, &log)?;
+        let alerts = Alerts::open(log.clone())?;
         let pipeline = program.start(false, None)?;
         let stats = pipeline.stats();
         let endpoint = Endpoint::start(&program, stats.clone(), self.port)?;
         self.greet(&program, &endpoint, &before);
 
-        let alerts = Alerts::open(log.clone())?;
         let generator = self.start_generator(log.clone(), clock.clone(), flag)?;
         let screen = Screen { stats: stats.clone(), alerts, clock: clock.clone(), begun: clock.now(), last: (0, clock.now()) };
         let outcome = screen.watch(generator, pipeline)?;
@@ -184,7 +184,7 @@ impl Screen {
         let panicked = |_| Error::permanent("the generator panicked");
         let summary = generator.join().map_err(panicked)??;
         let deadline = self.clock.now() + CATCH_UP;
-        while self.read() < summary.sent && self.clock.now() < deadline && !stop.stopped() {
+        while (self.read() < summary.sent || self.stats.lag() > 0) && self.clock.now() < deadline && !stop.stopped() {
             self.show()?;
         }
         stop.stop();

@@ -37,9 +37,9 @@ struct Alert {
 }
 
 impl Alerts {
-    /// From the end of the topic.
+    /// From the end of the topic, which is made if it is missing.
     pub fn open(log: Arc<Log>) -> Result<Self> {
-        let topic = log.topic(TOPIC).ok_or_else(|| Error::permanent(format!("the topic {TOPIC} is missing")))?;
+        let topic = log.create_topic(TOPIC, None, None)?;
         let reader = |partition| Reader::open(log.clone(), topic.clone(), partition, topic.end(partition), false);
         Ok(Self { readers: (0..topic.partitions()).map(reader).collect::<Result<_>>()?, seen: 0 })
     }
