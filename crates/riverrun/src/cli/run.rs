@@ -27,6 +27,9 @@ pub struct Run {
     /// Threads that run tasks; default: one per core.
     #[arg(long)]
     workers: Option<usize>,
+    /// At the end, tell the work of each stage.
+    #[arg(long)]
+    profile: bool,
     /// Port of the HTTP endpoint on loopback; 0: any free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -53,6 +56,9 @@ impl Run {
         watcher.finish();
         let seconds = (program.clock().now() - begun) as f64 / 1e6;
         eprint!("{}", summary::counts(&stats, seconds));
+        if self.profile {
+            eprint!("{}", summary::profile(&stats, seconds));
+        }
         outcome
     }
 }

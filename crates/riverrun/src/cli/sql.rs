@@ -29,8 +29,20 @@ pub struct Sql {
     /// The script that declares the tables, where no pipeline runs.
     #[arg(long)]
     script: Option<PathBuf>,
+    /// How answers are written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
     #[command(flatten)]
     set: SetArgs,
+}
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// An aligned table.
+    Table,
+    /// One JSON object a line.
+    Json,
 }
 
 enum Target {
@@ -44,8 +56,8 @@ impl Sql {
         let runtime = runtime()?;
         let target = runtime.block_on(self.target())?;
         match &self.query {
-            Some(query) => print(&runtime.block_on(target.query(query))?),
-            None => prompt(&target, &runtime),
+            Some(query) => print(&runtime.block_on(target.query(query))?, self.format),
+            None => prompt(&target, &runtime, self.format),
         }
     }
 
@@ -80,14 +92,19 @@ impl Target {
     }
 }
 
-fn print((schema, rows): &(SchemaRef, Vec<RecordBatch>)) -> Result<()> {
+fn print((schema, rows): &(SchemaRef, Vec<RecordBatch>), format: Format) -> Result<()> {
+    if format == Format::Json {
+        let mut writer = arrow::json::LineDelimitedWriter::new(std::io::stdout().lock());
+        rows.iter().try_for_each(|batch| writer.write(batch))?;
+        return Ok(writer.finish()?);
+    }
     println!("{}", pretty_format_batches_with_schema(schema.clone(), rows)?);
     let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
     println!("({count} row{})", if count == 1 { "" } else { "s" });
     Ok(())
 }
 
-fn prompt(target: &Target, runtime: &tokio::runtime::Runtime) -> Result<()> {
+fn prompt(target: &Target, runtime: &tokio::runtime::Runtime, format: Format) -> Result<()> {
     let failed = |e: ReadlineError| Error::permanent(format!("no prompt: {e}"));
     let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
     println!("Queries end with ;  SHOW TABLES; lists the tables, Ctrl-D leaves.");
@@ -101,7 +118,7 @@ fn prompt(target: &Target, runtime: &tokio::runtime::Runtime) -> Result<()> {
                 // History is a convenience: a prompt without it is still a prompt.
                 let _ = editor.add_history_entry(text.trim());
                 text.clear();
-                if let Err(e) = runtime.block_on(target.query(&query)).and_then(|answer| print(&answer)) {
+                if let Err(e) = runtime.block_on(target.query(&query)).and_then(|answer| print(&answer, format)) {
                     eprintln!("error: {e}");
                 }
             }

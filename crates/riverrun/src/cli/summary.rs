@@ -30,6 +30,18 @@ pub fn counts(stats: &PipelineStats, seconds: f64) -> String {
     text
 }
 
+/// The work of each node: seconds of a thread's time, and nanoseconds per row that it took.
+pub fn profile(stats: &PipelineStats, seconds: f64) -> String {
+    let mut text = format!("took {seconds:.2} s; work of each stage, in seconds of one thread:\n");
+    for node in &stats.nodes {
+        let busy = node.busy_nanos.load(Relaxed) as f64;
+        let rows = node.rows_in.load(Relaxed);
+        let per_row = busy / (rows.max(1) as f64);
+        let _ = writeln!(text, "  {:<40} {:>8.2} s {:>8.0} ns/row {:>12} rows", node.name, busy / 1e9, per_row, grouped(rows));
+    }
+    text
+}
+
 fn trouble(node: &NodeStats) -> String {
     let mut text = String::new();
     let late = node.late.load(Relaxed);
