@@ -56,6 +56,7 @@ pub struct Checkpoint {
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     graph: String,
+    tasks: usize,
     epoch: u64,
     clock: Micros,
     positions: Vec<Position>,
@@ -69,12 +70,13 @@ struct Manifest {
 pub struct Checkpoints {
     dir: PathBuf,
     graph: String,
+    tasks: usize,
 }
 
 impl Checkpoints {
-    /// In `dir`; `graph` is the graph's text: state of another graph is refused.
-    pub fn new(dir: PathBuf, graph: &str) -> Self {
-        Self { dir, graph: format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes())) }
+    /// In `dir`; `graph` is the graph's text: state of another graph, or of another number of tasks, is refused.
+    pub fn new(dir: PathBuf, graph: &str, tasks: usize) -> Self {
+        Self { dir, tasks, graph: format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes())) }
     }
 
     /// Writes a checkpoint and removes those that are no longer needed.
@@ -102,7 +104,13 @@ impl Checkpoints {
         let files = files(&self.task_dir(task));
         for path in files.iter().rev() {
             match fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| decode(&bytes)) {
-                Ok((graph, _)) if graph != self.graph => {
+                Ok((manifest, _)) if manifest.tasks != self.tasks => {
+                    let message = format!("the checkpoints in {} are of {} tasks", self.dir.display(), manifest.tasks);
+                    return Err(Error::invalid(format!("{message}, this run has {}: a source's partition count changed", self.tasks)).hint(
+                        "keys have moved between partitions, so the state no longer fits: SET another pipeline.name, or restore the count",
+                    ));
+                }
+                Ok((manifest, _)) if manifest.graph != self.graph => {
                     let message = format!("checkpoint {} holds the state of another script", path.display());
                     return Err(Error::invalid(message).hint(format!(
                         "run the script that it is of, SET another pipeline.name, or remove {} to begin with empty state",
@@ -118,11 +126,6 @@ impl Checkpoints {
             n => Err(Error::permanent(format!("none of the {n} checkpoints in {} is intact", self.task_dir(task).display()))
                 .hint("restore the directory from a backup, or remove it to begin with empty state")),
         }
-    }
-
-    /// Whether there are checkpoints of tasks from number `tasks` on: the sources had more partitions then.
-    pub fn of_more_tasks(&self, tasks: usize) -> bool {
-        !files(&self.task_dir(tasks)).is_empty()
     }
 
     fn task_dir(&self, task: usize) -> PathBuf {
@@ -144,6 +147,7 @@ impl Checkpoints {
         }
         let manifest = Manifest {
             graph: self.graph.clone(),
+            tasks: self.tasks,
             epoch: checkpoint.epoch,
             clock: checkpoint.clock,
             positions: checkpoint.positions.clone(),
@@ -158,8 +162,8 @@ impl Checkpoints {
     }
 }
 
-/// The graph and the checkpoint of a file's bytes, or why they are not intact.
-fn decode(bytes: &[u8]) -> Result<(String, Checkpoint), String> {
+/// The manifest and the checkpoint of a file's bytes, or why they are not intact.
+fn decode(bytes: &[u8]) -> Result<(Manifest, Checkpoint), String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("it does not begin as a checkpoint does")?;
     let end = rest.iter().position(|b| *b == b'\n').ok_or("it ends within its manifest")?;
     let manifest: Manifest = serde_json::from_slice(&rest[..end]).map_err(|e| e.to_string())?;
@@ -168,7 +172,7 @@ fn decode(bytes: &[u8]) -> Result<(String, Checkpoint), String> {
         return Err("its checksum does not fit".into());
     }
     let mut states: Vec<(NodeId, Vec<RecordBatch>)> = Vec::new();
-    for (node, length) in manifest.batches {
+    for &(node, length) in &manifest.batches {
         let (stream, after) = data.split_at_checked(length).ok_or("it is too short")?;
         data = after;
         let batches = StreamReader::try_new(Cursor::new(stream), None).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -178,8 +182,8 @@ fn decode(bytes: &[u8]) -> Result<(String, Checkpoint), String> {
             _ => states.push((node, batches)),
         }
     }
-    let Manifest { graph, epoch, clock, positions, .. } = manifest;
-    Ok((graph, Checkpoint { epoch, clock, positions, states }))
+    let checkpoint = Checkpoint { epoch: manifest.epoch, clock: manifest.clock, positions: manifest.positions.clone(), states };
+    Ok((manifest, checkpoint))
 }
 
 /// Checkpoint files, oldest first.
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn what_was_written_comes_back_and_only_the_newest_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(dir.path().into(), "graph");
+        let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1);
         assert!(checkpoints.newest(0).unwrap().is_none());
         for epoch in 8..=11 {
             checkpoints.write(0, &checkpoint(epoch)).unwrap();
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn a_torn_or_corrupt_checkpoint_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(dir.path().into(), "graph");
+        let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1);
         checkpoints.write(0, &checkpoint(1)).unwrap();
         checkpoints.write(0, &checkpoint(2)).unwrap();
         let path = files(&dir.path().join("task-0")).pop().unwrap();
@@ -242,8 +246,10 @@ mod tests {
     #[test]
     fn the_state_of_another_script_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        Checkpoints::new(dir.path().into(), "one").write(0, &checkpoint(1)).unwrap();
-        let error = Checkpoints::new(dir.path().into(), "other").newest(0).unwrap_err();
+        Checkpoints::new(dir.path().into(), "one", 1).write(0, &checkpoint(1)).unwrap();
+        let error = Checkpoints::new(dir.path().into(), "other", 1).newest(0).unwrap_err();
         assert!(error.message().ends_with("holds the state of another script"), "{error}");
+        let error = Checkpoints::new(dir.path().into(), "one", 2).newest(0).unwrap_err();
+        assert!(error.message().contains("are of 1 tasks, this run has 2"), "{error}");
     }
 }

@@ -114,13 +114,7 @@ impl Pipeline {
             checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
             settings,
         });
-        let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain()));
-        if checkpoints.as_ref().is_some_and(|c| c.of_more_tasks(tasks)) {
-            return Err(Error::invalid(format!(
-                "the checkpoints are of more than {tasks} tasks: a source has fewer partitions than before"
-            ))
-            .hint("begin with another pipeline.name, or restore the partitions"));
-        }
+        let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain(), tasks));
         let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
         let mut made = Vec::with_capacity(tasks);
         for (number, places) in places.into_iter().enumerate() {
@@ -335,6 +329,7 @@ fn open_input(
     let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
     let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
     let partitions = source.partitions()?.max(1) as usize;
+    let idle = node.table.options.duration("idle_timeout")?.unwrap_or(shared.settings.idle_timeout);
     let mut watermark = node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay));
     if let (Some(watermark), Some(position)) = (&mut watermark, resumed) {
         watermark.resume((position.newest, position.floor));
@@ -349,6 +344,7 @@ fn open_input(
         on_bad: source.bad_records(),
         newest: newest[place.0].clone(),
         round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),
+        idle: idle.as_micros() as i64,
         last_data: shared.clock.now(),
         ended: false,
         backoff: Default::default(),

@@ -38,6 +38,8 @@ pub struct Input {
     pub newest: Arc<AtomicI64>,
     /// Most rows of this partition per epoch (the source's `max_offsets_per_trigger`).
     pub round_rows: usize,
+    /// After so long without anything it no longer holds back the watermark of the others.
+    pub idle: Micros,
     /// When it last gave something.
     pub last_data: Micros,
     /// All was read.
@@ -258,14 +260,13 @@ impl Task {
 
     /// Tells the dataflow each source's watermark, the minimum over its partitions; `now` lifts idle ones. Whether one moved.
     fn move_watermarks(&mut self, now: Micros, ended: bool) -> bool {
-        let idle = self.shared.settings.idle_timeout.as_micros() as Micros;
         let mut sources: Vec<(NodeId, Micros)> = Vec::new();
         for input in &mut self.inputs {
             let watermark = match &mut input.watermark {
                 _ if ended || input.ended => MAX_TIME,
                 None => MIN_TIME,
                 Some(watermark) => {
-                    if now.saturating_sub(input.last_data) > idle {
+                    if now.saturating_sub(input.last_data) > input.idle {
                         watermark.lift(input.newest.load(Relaxed));
                     }
                     let current = watermark.current();
