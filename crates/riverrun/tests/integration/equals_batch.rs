@@ -23,6 +23,8 @@ use riverrun::sql::source_table::SourceTable;
 use riverrun::{Program, Variables};
 
 const SCRIPT: &str = include_str!("equals_batch.sql");
+/// After all event times of the generator: no record is ahead of its time.
+const NOW: Micros = 1_800_000_000_000_000;
 const OUTPUTS: [&str; 5] = ["spending", "rapid", "journeys", "hourly", "both"];
 
 /// What a sink was given, and in how many epochs.
@@ -58,7 +60,7 @@ fn generate(path: &Path, count: u64, seed: u64) {
     let pace = ProduceSettings { count: Some(count), ..ProduceSettings::default() };
     let stop = std::sync::atomic::AtomicBool::new(false);
     let mut labels = Labels::new(std::io::sink());
-    let clock = ManualClock::at(1_800_000_000_000_000);
+    let clock = ManualClock::at(NOW);
     produce((&mut generator, &mut sink), &pace, Some(&mut labels), &clock as &dyn Clock, &stop, &mut |_| ()).unwrap();
 }
 
@@ -85,7 +87,7 @@ fn program(dir: &Path) -> Program {
 fn at_rest(program: &Program) -> BTreeMap<String, Vec<String>> {
     let (_, source) = program.graph.sources().next().unwrap();
     let node = SourceNode { table: source.table.clone(), schema: source.schema.clone() };
-    let provider = SourceTable::new(node.schema.clone(), program.registry.source(&node, &program.context).unwrap(), 0);
+    let provider = SourceTable::new(node.schema.clone(), program.registry.source(&node, &program.context).unwrap(), NOW);
     let tables: HashMap<String, Arc<dyn TableProvider>> = HashMap::from([(node.table.name, Arc::new(provider) as _)]);
     let context = session_context_with(SessionConfig::new().with_target_partitions(1));
     let queries = batch_plan(&program.script, tables, context.clone()).unwrap();
