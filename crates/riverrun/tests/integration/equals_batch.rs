@@ -49,7 +49,7 @@ fn generate(path: &Path, count: u64, seed: u64) {
     let settings = Settings {
         seed,
         users: 200,
-        events_per_second: 20.0,
+        events_per_second: 0.5,
         malformed: 0.01,
         fraud: FraudRates::evenly(0.02),
         out_of_order: 0.1,
