@@ -19,7 +19,7 @@ CREATE TABLE t AS SELECT row_number() OVER () AS seq, * FROM read_json('{source}
   transaction_id: 'VARCHAR', user_id: 'VARCHAR', amount: 'DOUBLE', merchant: 'VARCHAR', category: 'VARCHAR',
   timestamp: 'TIMESTAMP', location: 'STRUCT(lat DOUBLE, lon DOUBLE)', device_type: 'VARCHAR'}})
 """)
-total = db.execute("SELECT count(*) FROM t").fetchone()[0]
+total = db.execute("SELECT count(*) FROM t").fetchall()[0][0]
 
 
 def check(what, ours, theirs):
@@ -36,15 +36,15 @@ def ask(query):
 
 lake = DeltaTable(f"{data}/lake/transactions").to_pyarrow_dataset().to_table(columns=["transaction_id", "amount"])
 db.register("lake", lake)
-check("rows in the lake", db.execute("SELECT count(*) FROM lake").fetchone()[0], total)
-check("rows not in the lake", db.execute("SELECT count(*) FROM (SELECT transaction_id, amount FROM t EXCEPT ALL SELECT * FROM lake)").fetchone()[0], 0)
+check("rows in the lake", db.execute("SELECT count(*) FROM lake").fetchall()[0][0], total)
+check("rows not in the lake", db.execute("SELECT count(*) FROM (SELECT transaction_id, amount FROM t EXCEPT ALL SELECT * FROM lake)").fetchall()[0][0], 0)
 
 q1 = """SELECT count(*) AS groups, sum(n) AS rows, sum(total) AS total, sum(average) AS average, sum(least) AS least, sum(most) AS most, sum(merchants) AS merchants FROM (
   SELECT count(*) AS n, sum(amount) AS total, avg(amount) AS average, min(amount) AS least, max(amount) AS most, count(merchant) AS merchants
   FROM t GROUP BY time_bucket(INTERVAL '5 minutes', timestamp), user_id, category)"""
 ours = ask("""SELECT count(*) AS groups, sum(transaction_count) AS rows, sum(total_amount) AS total, sum(avg_amount) AS average, sum(min_amount) AS least,
   sum(max_amount) AS most, sum(array_length(merchants)) AS merchants FROM transaction_aggregates""")[0]
-theirs = db.execute(q1).fetchone()
+theirs = db.execute(q1).fetchall()[0]
 for name, value in zip(["groups", "rows", "total", "average", "least", "most", "merchants"], theirs):
     check(f"query 1, {name}", ours[name], type(ours[name])(value))
 
@@ -52,7 +52,7 @@ q2 = """SELECT count(*) AS n, coalesce(sum(c), 0) AS c, coalesce(sum(s), 0) AS s
   SELECT count(*) AS c, sum(amount) AS s FROM (SELECT *, unnest([time_bucket(INTERVAL '30 seconds', timestamp), time_bucket(INTERVAL '30 seconds', timestamp) - INTERVAL '30 seconds']) AS w FROM t)
   GROUP BY w, user_id HAVING count(*) > 5)"""
 ours = ask("SELECT count(*) AS n, coalesce(sum(txn_count), 0) AS c, coalesce(sum(total_spent), 0.0) AS s FROM rapid_users")[0]
-theirs = db.execute(q2).fetchone()
+theirs = db.execute(q2).fetchall()[0]
 for name, value in zip("ncs", theirs):
     check(f"query 2, {name}", ours[name], type(ours[name])(value))
 
@@ -63,4 +63,4 @@ m AS (SELECT *, epoch(timestamp) - epoch(pt) AS dt, 2 * 6371 * asin(least(1, sqr
 SELECT count(*) FROM m WHERE amount > 10000 OR (dt > 0 AND km / dt * 3600 > 800) OR (dt < 60 AND km > 50)"""
 ours = ask("SELECT count(*) AS n, count(DISTINCT transaction_id) AS d FROM fraud_alerts")[0]
 check("query 3, alerts are distinct", ours["n"], ours["d"])
-check("query 3, alerts", ours["n"], db.execute(q3).fetchone()[0])
+check("query 3, alerts", ours["n"], db.execute(q3).fetchall()[0][0])

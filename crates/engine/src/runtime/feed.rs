@@ -161,7 +161,9 @@ impl Feed {
         if !self.backoff.ready(now) {
             return Ok(Flushed::Pending);
         }
-        let due = force || self.trigger == 0 || self.last_round.is_none_or(|last| now - last >= self.trigger);
+        // At the queue's bound a round comes early: one slow rhythm must not stop the whole pipeline.
+        let due =
+            force || self.trigger == 0 || self.queue.is_full() || self.last_round.is_none_or(|last| now - last >= self.trigger);
         let stopwatch = Stopwatch::start();
         if due && !self.pending.is_empty() {
             self.write_pending()?;

@@ -71,6 +71,11 @@ impl SinkQueue {
         self.changed.notify_all();
     }
 
+    /// Whether it is at its bound.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= self.bound
+    }
+
     /// Bytes pushed and not yet released.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
