@@ -1,4 +1,6 @@
 //! Tests of the whole program, linked once: each module is one kind of test.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+
 mod equals_batch;
 mod slt;
