@@ -1,4 +1,4 @@
-//! Blocks: many records of one partition in one value of the store, since one value per record costs ten times as much.
+//! Blocks: many records of one partition in one value of the store, since one append per record costs several times as much.
 //!
 //! Layout, version 1. Fixed head, little-endian: `version u8 = 1 | records u32 | base offset i64 | base time i64`. Then per
 //! record, in order of offset without gaps, all numbers LEB128 varints: `time - base time` (zigzag), key, value (each

@@ -47,12 +47,12 @@ impl Bindings {
         for (id, sink) in graph.sinks() {
             let opened = match own.remove(&sink.table.name) {
                 Some(own) => own,
-                None => connectors.sink(sink, context).map_err(|e| e.within(format!("sink {}", sink.table.name)))?,
+                None => connectors.sink(sink, context)?,
             };
             bindings.sinks.insert(id, opened);
         }
         for (id, source) in graph.sources() {
-            let opened = connectors.source(source, context).map_err(|e| e.within(format!("source {}", source.table.name)))?;
+            let opened = connectors.source(source, context)?;
             bindings.sources.insert(id, opened);
         }
         Ok(bindings)
