@@ -85,9 +85,11 @@ impl Demo {
         let generator = self.start_generator(log.clone(), clock.clone(), flag)?;
         let screen = Screen { stats: stats.clone(), alerts, clock: clock.clone(), begun: clock.now(), last: (0, clock.now()) };
         let outcome = screen.watch(generator, pipeline)?;
-        drop(endpoint);
         println!();
-        before.settle(&program, &log, &stats, &outcome.summary, outcome.alerts, &self.data)
+        let settled = before.settle(&program, &log, &stats, &outcome.summary, outcome.alerts, &self.data);
+        // Until here the endpoint keeps the tables open: a large one takes a moment to close, and none could read it meanwhile.
+        drop(endpoint);
+        settled
     }
 
     fn variables(&self) -> Result<Variables> {
