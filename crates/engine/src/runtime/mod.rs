@@ -17,6 +17,7 @@ mod checkpoint;
 mod coalesce;
 mod dataflow;
 mod feed;
+mod keeper;
 mod pipeline;
 mod positions;
 mod queue;

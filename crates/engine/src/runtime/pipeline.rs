@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::checkpoint::{Checkpoint, Checkpoints, Position};
 use super::dataflow::Dataflow;
 use super::feed::{self, Feed};
+use super::keeper::Keeper;
 use super::positions::{Place, Positions};
 use super::queue::SinkQueue;
 use super::settings::Settings;
@@ -23,8 +24,8 @@ use crate::source::{Source, Start};
 use crate::time::{Clock, MIN_TIME};
 use crate::{Error, Result};
 
-/// How often safe positions are kept.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a waiting caller looks whether the workers are done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The sources and sinks that a graph's nodes stand for, connected.
 #[derive(Default)]
@@ -83,11 +84,10 @@ pub struct Pipeline {
     workers: Vec<JoinHandle<()>>,
     feeds: Vec<JoinHandle<()>>,
     queues: Vec<Arc<SinkQueue>>,
-    positions: Arc<Positions>,
-    sources: Vec<(String, Arc<dyn Source>)>,
+    keeper: Arc<Keeper>,
+    keeping: Option<JoinHandle<()>>,
+    over: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
-    shared: Arc<Shared>,
-    checkpoints: Option<Checkpoints>,
 }
 
 impl Pipeline {
@@ -134,14 +134,19 @@ impl Pipeline {
             workers: Vec::new(),
             feeds: Vec::new(),
             queues: shared.queues.clone(),
-            positions: shared.positions.clone(),
-            sources: sources.into_iter().map(|(_, node, s)| (node.table.name.clone(), s)).collect(),
+            keeper: Arc::new(Keeper {
+                sources: sources.into_iter().map(|(_, node, s)| (node.table.name.clone(), s)).collect(),
+                checkpoints,
+                shared: shared.clone(),
+            }),
+            keeping: None,
+            over: Arc::default(),
             clock,
-            shared: shared.clone(),
-            checkpoints,
         };
         pipeline.start_feeds(graph, bindings.sinks, &shared)?;
         pipeline.start_workers(made, &shared)?;
+        let (keeper, over) = (pipeline.keeper.clone(), pipeline.over.clone());
+        pipeline.keeping = Some(pipeline.spawn("keeper", move || keeper.run(&over))?);
         Ok(pipeline)
     }
 
@@ -217,8 +222,7 @@ impl Pipeline {
     /// The first error that stopped it.
     pub fn wait(mut self) -> Result<()> {
         while self.workers.iter().any(|w| !w.is_finished()) {
-            self.commit()?;
-            self.clock.sleep(COMMIT_INTERVAL);
+            self.clock.sleep(LOOK_INTERVAL);
         }
         self.workers.drain(..).for_each(|w| drop(w.join()));
         self.queues.iter().for_each(|q| q.close());
@@ -226,59 +230,13 @@ impl Pipeline {
             self.clock.sleep(Duration::from_millis(5));
         }
         self.feeds.drain(..).for_each(|f| drop(f.join()));
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let committed = self.commit();
-        match failure {
+        self.over.store(true, Relaxed);
+        self.keeping.take().into_iter().for_each(|k| drop(k.join()));
+        let kept = self.keeper.keep();
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
-            None => committed,
+            None => kept,
         }
-    }
-
-    /// Keeps the checkpoints that became safe, and tells the sources their positions: never positions ahead of the state.
-    /// A bounded run keeps none: it always reads from the start.
-    fn commit(&self) -> Result<()> {
-        if self.shared.settings.bounded {
-            return Ok(());
-        }
-        let positions = match &self.checkpoints {
-            Some(checkpoints) => self.keep_checkpoints(checkpoints)?,
-            None => self.positions.take_safe(),
-        };
-        let mut by_source: BTreeMap<usize, Vec<(u32, i64)>> = BTreeMap::new();
-        for ((source, partition), offset) in positions {
-            by_source.entry(source).or_default().push((partition, offset));
-        }
-        for (source, positions) in by_source {
-            match self.sources[source].1.commit(&positions) {
-                Err(e) if e.is_transient() => tracing::warn!("positions could not be kept, the next ones will be: {e}"),
-                outcome => outcome?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the checkpoints whose epochs are safe; gives the positions that they hold.
-    fn keep_checkpoints(&self, checkpoints: &Checkpoints) -> Result<Vec<(Place, i64)>> {
-        let mut positions = Vec::new();
-        self.positions.take_safe();
-        for (task, slot) in self.shared.checkpoints.iter().enumerate() {
-            let safe = self.positions.safe_epoch(task);
-            let ready = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.epoch <= safe);
-            let Some(checkpoint) = ready else { continue };
-            match checkpoints.write(task, &checkpoint) {
-                Err(e) if e.is_transient() => {
-                    tracing::warn!("{e}; the next one will be tried");
-                    continue;
-                }
-                outcome => outcome?,
-            }
-            for position in checkpoint.positions {
-                if let Some(source) = self.sources.iter().position(|(name, _)| *name == position.source) {
-                    positions.push(((source, position.partition), position.offset));
-                }
-            }
-        }
-        Ok(positions)
     }
 }
 

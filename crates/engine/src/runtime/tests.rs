@@ -237,3 +237,23 @@ fn transient_trouble_of_source_and_sink_passes_and_nothing_is_lost() {
     assert_eq!(sink.numbers(), (0..50).collect::<Vec<_>>());
     assert_eq!(stats.nodes[1].retries.load(std::sync::atomic::Ordering::Relaxed), 4);
 }
+
+#[test]
+fn checkpoints_and_positions_are_kept_while_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Rows::of((0..100).collect(), OnBadRecord::Fail);
+    let mut bindings = Bindings::default();
+    bindings.sources.insert(0, Arc::new(source.clone()));
+    bindings.sinks.insert(1, Box::new(Collected::default()));
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_000_000));
+    let settings = Settings { checkpoint_dir: Some(dir.path().into()), ..Settings::default() };
+    let pipeline = Pipeline::start(&graph(&[Port::Rows]), bindings, settings, clock.clone()).unwrap();
+    let mut looks = 0;
+    while source.committed(0).unwrap() != Some(100) {
+        looks += 1;
+        assert!(looks < 50_000_000, "the position was never kept");
+        clock.sleep(Duration::from_millis(1));
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("task-0")).unwrap().count(), 1, "kept before the position was");
+    pipeline.wait().unwrap();
+}
