@@ -96,13 +96,17 @@ impl Feed {
         let mut taken = Vec::new();
         let mut stopping_since = None;
         loop {
-            let more = self.queue.drain(&mut taken, self.wait());
+            let more = self.queue.drain(&mut taken, TICK);
             for output in taken.drain(..) {
                 self.take(output).map_err(|e| e.within(&self.name))?;
             }
             let now = self.clock.now();
             if !more {
                 stopping_since.get_or_insert(now);
+            }
+            if !self.backoff.ready(now) {
+                self.clock.sleep(TICK);
+                continue;
             }
             let outcome = self.round(now, !more);
             self.stats.nodes[self.node].queue_bytes.store(self.queue.bytes() as u64, Relaxed);
@@ -114,10 +118,6 @@ impl Feed {
                 Err(e) => self.failed(e, now, stopping_since)?,
             }
         }
-    }
-
-    fn wait(&self) -> Duration {
-        if self.backoff.ready(self.clock.now()) { TICK } else { TICK * 5 }
     }
 
     fn failed(&mut self, error: Error, now: Micros, stopping_since: Option<Micros>) -> Result<()> {
@@ -158,9 +158,6 @@ impl Feed {
 
     /// Writes what is due and flushes.
     fn round(&mut self, now: Micros, force: bool) -> Result<Flushed> {
-        if !self.backoff.ready(now) {
-            return Ok(Flushed::Pending);
-        }
         // At the queue's bound a round comes early: one slow rhythm must not stop the whole pipeline.
         let due =
             force || self.trigger == 0 || self.queue.is_full() || self.last_round.is_none_or(|last| now - last >= self.trigger);

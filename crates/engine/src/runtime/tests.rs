@@ -238,6 +238,37 @@ fn transient_trouble_of_source_and_sink_passes_and_nothing_is_lost() {
     assert_eq!(stats.nodes[1].retries.load(std::sync::atomic::Ordering::Relaxed), 4);
 }
 
+/// A sink that is never there, and notes when it was tried.
+struct Away(Arc<dyn Clock>, Arc<Mutex<Vec<Micros>>>);
+
+impl Sink for Away {
+    fn write(&mut self, _output: &EpochOutput) -> Result<()> {
+        self.1.lock().unwrap().push(self.0.now());
+        Err(Error::transient("nobody answers"))
+    }
+
+    fn flush(&mut self, _now: Micros, _force: bool) -> Result<Flushed> {
+        Ok(Flushed::All)
+    }
+}
+
+#[test]
+fn a_sink_in_trouble_is_tried_at_growing_intervals_until_the_deadline_of_the_stop() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_000_000));
+    let tried = Arc::new(Mutex::new(Vec::new()));
+    let mut bindings = Bindings::default();
+    bindings.sources.insert(0, Arc::new(Rows::of(vec![1, 2, 3], OnBadRecord::Fail)));
+    bindings.sinks.insert(1, Box::new(Away(clock.clone(), tried.clone())));
+    let settings = Settings { bounded: true, ..Settings::default() };
+    let error = Pipeline::start(&graph(&[Port::Rows]), bindings, settings, clock).unwrap().wait().unwrap_err();
+    assert_eq!(error.message(), "sink Rows: gave up at the stop's deadline: nobody answers");
+    let waits: Vec<_> = tried.lock().unwrap().windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(waits.len() >= 4, "{waits:?}");
+    for (wait, least) in waits.iter().zip([100_000, 200_000, 400_000, 800_000]) {
+        assert!(*wait >= least, "{waits:?}");
+    }
+}
+
 #[test]
 fn checkpoints_and_positions_are_kept_while_nobody_waits() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,11 +16,21 @@ use crate::Result;
 /// An arena of so many bytes is not worth compacting.
 const SMALL: usize = 4096;
 
+/// No slot.
+const NONE: u32 = u32::MAX;
+
 #[derive(Debug, Clone, Copy)]
 struct Key {
     hash: u64,
     offset: usize,
     length: u32,
+}
+
+/// What the table finds: a slot, and enough of its key's hash to tell it from others without a look at the key.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    high: u32,
+    slot: u32,
 }
 
 /// Finds the slot of a key.
@@ -31,7 +41,9 @@ pub struct Keys {
     parser: RowParser,
     /// Encoded keys of the batch at hand; kept for its memory.
     encoded: Rows,
-    slots: HashTable<u32>,
+    /// Their hashes; kept for its memory.
+    hashes: Vec<u64>,
+    table: HashTable<Place>,
     keys: Vec<Key>,
     vacant: Vec<u32>,
     arena: Vec<u8>,
@@ -51,7 +63,8 @@ impl Keys {
             converter,
             parser,
             encoded,
-            slots: HashTable::new(),
+            hashes: Vec::new(),
+            table: HashTable::new(),
             keys: Vec::new(),
             vacant: Vec::new(),
             arena: Vec::new(),
@@ -63,30 +76,49 @@ impl Keys {
     pub fn insert(&mut self, columns: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
         slots.clear();
         if self.fields.is_empty() {
-            let slot = self.slot(&[]);
+            let slot = self.slot(XxHash3_64::oneshot(&[]), &[]);
             slots.resize(rows, slot);
             return Ok(());
         }
         let mut encoded = std::mem::replace(&mut self.encoded, self.converter.empty_rows(0, 0));
         encoded.clear();
         self.converter.append(&mut encoded, columns)?;
-        slots.extend(encoded.iter().map(|key| self.slot(key.data())));
+        // Memory is what a large table waits for. Looking all hashes up first, and comparing keys afterwards, makes the
+        // rows of either loop independent of each other, so that the processor waits for many of them at once.
+        self.hashes.clear();
+        self.hashes.extend(encoded.iter().map(|key| XxHash3_64::oneshot(key.data())));
+        slots.extend(self.hashes.iter().map(|hash| self.candidate(*hash)));
+        for (row, slot) in slots.iter_mut().enumerate() {
+            let key = encoded.row(row);
+            if *slot == NONE || self.bytes_of(*slot) != key.data() {
+                *slot = self.slot(self.hashes[row], key.data());
+            }
+        }
         self.encoded = encoded;
         Ok(())
     }
 
-    fn slot(&mut self, bytes: &[u8]) -> u32 {
-        let Self { slots, keys, vacant, arena, .. } = self;
-        let hash = XxHash3_64::oneshot(bytes);
-        let same = |slot: &u32| {
-            let key = &keys[*slot as usize];
-            key.hash == hash && arena[key.offset..key.offset + key.length as usize] == *bytes
+    /// A slot whose key has this hash, as far as the table knows it.
+    fn candidate(&self, hash: u64) -> u32 {
+        self.table.find(hash, |place| place.high == high(hash)).map_or(NONE, |place| place.slot)
+    }
+
+    fn bytes_of(&self, slot: u32) -> &[u8] {
+        let key = &self.keys[slot as usize];
+        &self.arena[key.offset..key.offset + key.length as usize]
+    }
+
+    fn slot(&mut self, hash: u64, bytes: &[u8]) -> u32 {
+        let Self { table, keys, vacant, arena, .. } = self;
+        let same = |place: &Place| {
+            let key = &keys[place.slot as usize];
+            place.high == high(hash) && arena[key.offset..key.offset + key.length as usize] == *bytes
         };
-        match slots.entry(hash, same, |slot| keys[*slot as usize].hash) {
-            Entry::Occupied(found) => *found.get(),
+        match table.entry(hash, same, |place| keys[place.slot as usize].hash) {
+            Entry::Occupied(found) => found.get().slot,
             Entry::Vacant(place) => {
                 let slot = vacant.last().copied().unwrap_or(keys.len() as u32);
-                place.insert(slot);
+                place.insert(Place { high: high(hash), slot });
                 let key = Key { hash, offset: arena.len(), length: bytes.len() as u32 };
                 arena.extend_from_slice(bytes);
                 match vacant.pop() {
@@ -101,7 +133,7 @@ impl Keys {
     /// Forgets the key of `slot`, which must have one. Amortized O(1).
     pub fn remove(&mut self, slot: u32) {
         let key = self.keys[slot as usize];
-        let Ok(entry) = self.slots.find_entry(key.hash, |s| *s == slot) else { return };
+        let Ok(entry) = self.table.find_entry(key.hash, |place| place.slot == slot) else { return };
         entry.remove();
         self.vacant.push(slot);
         self.dead_bytes += key.length as usize;
@@ -113,8 +145,8 @@ impl Keys {
     /// Rewrites the arena without dropped keys.
     fn compact(&mut self) {
         let mut arena = Vec::with_capacity(self.arena.len() - self.dead_bytes);
-        for slot in &self.slots {
-            let key = &mut self.keys[*slot as usize];
+        for place in &self.table {
+            let key = &mut self.keys[place.slot as usize];
             let from = key.offset;
             key.offset = arena.len();
             arena.extend_from_slice(&self.arena[from..from + key.length as usize]);
@@ -125,11 +157,7 @@ impl Keys {
 
     /// The key columns of some slots, in their order.
     pub fn columns(&self, slots: impl IntoIterator<Item = u32>) -> Result<Vec<ArrayRef>> {
-        let keys = slots.into_iter().map(|slot| {
-            let key = &self.keys[slot as usize];
-            self.parser.parse(&self.arena[key.offset..key.offset + key.length as usize])
-        });
-        let mut keys = keys.peekable();
+        let mut keys = slots.into_iter().map(|slot| self.parser.parse(self.bytes_of(slot))).peekable();
         if keys.peek().is_none() {
             return Ok(self.fields.iter().map(|f| new_empty_array(f.data_type())).collect());
         }
@@ -138,18 +166,23 @@ impl Keys {
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.table.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.table.is_empty()
     }
 
     /// Bytes in memory, about.
     pub fn bytes(&self) -> usize {
-        self.arena.capacity() + self.keys.capacity() * size_of::<Key>() + self.slots.allocation_size()
+        self.arena.capacity() + self.keys.capacity() * size_of::<Key>() + self.table.allocation_size()
     }
+}
+
+/// The half of a hash that the table keeps beside a slot; the table itself goes by the rest.
+fn high(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 #[cfg(test)]

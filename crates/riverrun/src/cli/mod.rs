@@ -87,7 +87,17 @@ impl ScriptArgs {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     start_logging();
-    let outcome = match Cli::parse().command {
+    match survive_file_size_limit().and_then(|()| run(Cli::parse())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(if e.kind() == Kind::Invalid { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
         Command::Demo(demo) => demo.run(),
         Command::Run(run) => run.run(),
         Command::Check(args) => args.load().map(|program| {
@@ -98,13 +108,6 @@ pub fn main() -> ExitCode {
         Command::Generate(generate) => generate.run(),
         Command::Sql(sql) => sql.run(),
         Command::Log(log) => log.run(),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(if e.kind() == Kind::Invalid { 2 } else { 1 })
-        }
     }
 }
 
@@ -130,6 +133,12 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, flag.clone()).map_err(failed)?;
     }
     Ok(flag)
+}
+
+/// Lets a write past the limit on file sizes fail as on a full disk, instead of ending the process with SIGXFSZ.
+fn survive_file_size_limit() -> Result<()> {
+    let failed = |e: std::io::Error| Error::permanent(format!("signals cannot be handled: {e}"));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map_err(failed).map(drop)
 }
 
 /// The runtime for what is asynchronous: queries and HTTP.

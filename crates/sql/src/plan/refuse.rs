@@ -46,6 +46,10 @@ impl Visitor for Refuser {
         if let Some(span) = joined.or_else(|| select.from.get(1).map(Spanned::span)) {
             return refuse(join(), span);
         }
+        let extends = |w: &&ast::NamedWindowDefinition| matches!(&w.1, ast::NamedWindowExpr::WindowSpec(s) if s.window_name.is_some());
+        if let Some(window) = select.named_window.iter().find(extends) {
+            return refuse(window_of_a_window(), window.0.span);
+        }
         if matches!(select.distinct, Some(ast::Distinct::On(_))) {
             return refuse(distinct_on(), select.span());
         }
@@ -56,6 +60,9 @@ impl Visitor for Refuser {
         match expr {
             ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => refuse(subquery(), expr.span()),
             ast::Expr::Function(f) => {
+                if matches!(&f.over, Some(ast::WindowType::WindowSpec(spec)) if spec.window_name.is_some()) {
+                    return refuse(window_of_a_window(), f.name.span());
+                }
                 let name = f.name.to_string().to_ascii_lowercase();
                 let refusal = function(&name).or_else(|| {
                     (f.over.is_some() && over::UNSUPPORTED.contains(&name.as_str())).then(|| over::unsupported(&name))
@@ -65,6 +72,12 @@ impl Visitor for Refuser {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+/// DataFusion plans `OVER (w ROWS …)` as if `w` were not there.
+fn window_of_a_window() -> Refusal {
+    Refusal::new("a window that builds on a named one is not possible")
+        .hint("write its PARTITION BY and ORDER BY out, or use the named window as it is: OVER w")
 }
 
 fn refuse(refusal: Refusal, span: Span) -> ControlFlow<Refusal> {

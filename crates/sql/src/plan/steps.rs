@@ -165,7 +165,6 @@ impl<'a> Steps<'a> {
 
     fn filter(&mut self, f: &plan::Filter, emit: Emit, owner: &str) -> Result<Stream> {
         if let LogicalPlan::Aggregate(a) = &*f.input
-            && emit == Emit::Update
             && !aggregate::only_group_keys(&f.predicate, a)
         {
             return self.aggregate(a, Some(&f.predicate), emit, owner);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::mem::size_of;
 
 use crate::state::row_store::RowRef;
-use crate::time::{MAX_TIME, Micros};
+use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
@@ -42,6 +42,9 @@ struct Entry {
 struct Key {
     oldest: u32,
     newest: u32,
+    /// Their event times, so that most looks at a key need no look at its entries.
+    oldest_time: Micros,
+    newest_time: Micros,
     len: u32,
     /// The key's first row, once it was purged from the list, where [`Retention::first`] asks for it.
     first: u32,
@@ -51,7 +54,7 @@ struct Key {
 }
 
 impl Key {
-    const VACANT: Key = Key { oldest: NONE, newest: NONE, len: 0, first: NONE, purged: 0, scheduled: false };
+    const VACANT: Key = Key { oldest: NONE, newest: NONE, oldest_time: MIN_TIME, newest_time: MIN_TIME, len: 0, first: NONE, purged: 0, scheduled: false };
 }
 
 /// The kept rows of all keys, by slot.
@@ -91,18 +94,18 @@ impl History {
         }
         let key = &mut self.keys[slot as usize];
         let (mut older, mut newer, mut younger) = (key.newest, NONE, 0);
-        while older != NONE && self.entries[older as usize].time > time {
+        while older != NONE && key.newest_time > time && self.entries[older as usize].time > time {
             newer = older;
             older = self.entries[older as usize].older;
             younger += 1;
         }
         self.entries[id as usize] = Entry { time, row, older, newer };
         match older {
-            NONE => key.oldest = id,
+            NONE => (key.oldest, key.oldest_time) = (id, time),
             _ => self.entries[older as usize].newer = id,
         }
         match newer {
-            NONE => key.newest = id,
+            NONE => (key.newest, key.newest_time) = (id, time),
             _ => self.entries[newer as usize].older = id,
         }
         key.len += 1;
@@ -143,11 +146,10 @@ impl History {
     /// Drops the rows of a key that no later row needs, tells `freed` where they were, and notes when to look again.
     /// Returns whether the key is gone with its last row.
     pub(super) fn purge(&mut self, slot: u32, watermark: Micros, freed: &mut impl FnMut(RowRef)) -> bool {
-        let Some(Key { newest, len, .. }) = self.keys.get(slot as usize).copied() else { return false };
+        let Some(Key { newest_time: newest, len, .. }) = self.keys.get(slot as usize).copied() else { return false };
         if len == 0 {
             return false;
         }
-        let newest = self.entries[newest as usize].time;
         let expired = |ttl: Micros| bucket(watermark) > bucket(newest.saturating_add(ttl));
         if self.retention.ttl.is_some_and(expired) {
             while self.keys[slot as usize].len > 0 {
@@ -165,8 +167,8 @@ impl History {
     }
 
     fn drop_settled(&mut self, slot: u32, watermark: Micros, freed: &mut impl FnMut(RowRef)) {
-        let mut oldest = self.keys[slot as usize].oldest;
-        if self.entries[oldest as usize].time > watermark {
+        let Key { mut oldest, oldest_time, .. } = self.keys[slot as usize];
+        if oldest_time > watermark {
             return;
         }
         let in_range = self.retention.range.map_or(MAX_TIME, |range| watermark.saturating_sub(range));
@@ -190,7 +192,11 @@ impl History {
         key.purged += 1;
         match key.oldest {
             NONE => key.newest = NONE,
-            next => self.entries[next as usize].older = NONE,
+            next => {
+                let next = &mut self.entries[next as usize];
+                next.older = NONE;
+                key.oldest_time = next.time;
+            }
         }
         if self.retention.first && key.first == NONE {
             key.first = id;

@@ -72,6 +72,20 @@ fn rank_is_refused() {
 }
 
 #[test]
+fn a_window_built_on_a_named_one_is_refused_since_it_would_be_planned_without_it() {
+    let window = "FROM transactions WINDOW w AS (PARTITION BY user_id ORDER BY timestamp)";
+    let hint = "hint: write its PARTITION BY and ORDER BY out, or use the named window as it is: OVER w";
+    assert_eq!(
+        refused_query(&format!("SELECT sum(amount) OVER (w ROWS 3 PRECEDING) AS n {window}")),
+        format!("2:27: a window that builds on a named one is not possible\n{hint}")
+    );
+    assert_eq!(
+        refused_query(&format!("SELECT sum(amount) OVER v AS n {window}, v AS (w ROWS 3 PRECEDING)")),
+        format!("2:137: a window that builds on a named one is not possible\n{hint}")
+    );
+}
+
+#[test]
 fn over_by_another_column_is_refused() {
     assert_eq!(
         refused_query("SELECT LAG(amount) OVER (PARTITION BY user_id ORDER BY amount) AS n FROM transactions"),
