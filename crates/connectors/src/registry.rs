@@ -90,17 +90,14 @@ impl Registry {
 
 impl Connectors for Registry {
     fn check(&self, table: &Table) -> Result<Capabilities> {
-        let checked = || {
-            let (description, connector) = self.entry(table)?;
-            let ignored = self.ignored_options(description, &table.options)?;
-            for option in description.options.iter().filter(|o| o.required) {
-                table.options.required(option.name)?;
-            }
-            check_common(&table.options)?;
-            let capabilities = connector.check(table)?;
-            Ok(Capabilities { ignored, ..capabilities })
-        };
-        checked().map_err(|e: Error| e.within(format!("table {}", table.name)))
+        let (description, connector) = self.entry(table)?;
+        let ignored = self.ignored_options(description, &table.options)?;
+        for option in description.options.iter().filter(|o| o.required) {
+            table.options.required(option.name)?;
+        }
+        check_common(&table.options)?;
+        let capabilities = connector.check(table)?;
+        Ok(Capabilities { ignored, ..capabilities })
     }
 
     fn dead_letters(&self, table: &Table) -> Result<Option<Table>> {

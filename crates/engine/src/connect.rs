@@ -24,6 +24,7 @@ pub struct Context {
 /// All connectors of a program. The planner asks it what is possible, the runtime to open.
 pub trait Connectors: Send + Sync {
     /// Checks a declaration without I/O: connector known, options known (else the nearest name is told) and well-formed.
+    /// An error says what is wrong with it; that it is about this table is for the caller to say.
     fn check(&self, table: &Table) -> Result<Capabilities>;
 
     /// The table that takes the bad records of this source, where its options ask for one.

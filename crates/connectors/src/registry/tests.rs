@@ -78,7 +78,7 @@ fn options_of_another_connector_are_ignored_and_listed() {
 #[test]
 fn a_required_option_that_is_missing_is_named() {
     let told = refused(&[("connector", "bus")]);
-    assert!(told.contains("table t: the option 'topic' is missing"), "{told}");
+    assert!(told.contains("the option 'topic' is missing"), "{told}");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn queries(script: &Script, catalog: &Catalog) -> Result<Vec<Query>> {
 fn checked(tables: &[Table], connectors: &dyn Connectors) -> Result<Tables> {
     let mut checked = Tables { by_name: HashMap::new(), can: HashMap::new(), names: Vec::new() };
     for table in tables {
-        let refused = |e| Refusal::from(e).or_at(table.location);
+        let refused = |e| Refusal::from(e).within(&format!("table {}", table.name)).or_at(table.location);
         let can = connectors.check(table).map_err(refused)?;
         checked.by_name.insert(table.name.clone(), table.clone());
         if checked.can.insert(table.name.clone(), can).is_none() {

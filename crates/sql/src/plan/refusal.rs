@@ -48,6 +48,12 @@ impl Refusal {
         ScriptError { hint: self.hint, ..script.error(self.at.unwrap_or_default(), self.message) }
     }
 
+    /// Puts what it is about before the message.
+    pub(crate) fn within(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Names the table that was meant, where a query names one that is not there.
     pub(crate) fn suggest_table<'a>(self, names: impl Iterator<Item = &'a str>) -> Self {
         let missing = self.message.strip_prefix("table '").and_then(|m| m.strip_suffix("' not found"));
