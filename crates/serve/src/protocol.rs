@@ -6,6 +6,9 @@
 //! | `GET /log` | `[`[`TopicInfo`]`]` |
 //! | `GET /log/{topic}?partition=&offset=&limit=` | `[`[`LogRecord`]`]` |
 //! | `GET /stats` | [`Stats`] |
+//! | `GET /progress` | the newest report: [`Progress`](riverrun_engine::progress::Progress), or `null` before the first |
+//! | `GET /progress?n=100` | the newest reports, oldest first; 100 are kept |
+//! | `GET /progress/live` | a `Progress` of the last two seconds |
 //!
 //! A failure is a status of 400 or above and [`Failure`].
 

@@ -19,6 +19,7 @@ use super::watermark::Watermark;
 use super::worker::Worker;
 use crate::connect::{Connectors, Context};
 use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
+use crate::progress::{Identity, Recent, Reporter};
 use crate::sink::Sink;
 use crate::source::{Source, Start};
 use crate::time::{Clock, MIN_TIME};
@@ -26,6 +27,9 @@ use crate::{Error, Result};
 
 /// How often a waiting caller looks whether the workers are done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often the reporter looks whether something is due.
+const REPORTER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The sources and sinks that a graph's nodes stand for, connected.
 #[derive(Default)]
@@ -87,6 +91,9 @@ pub struct Pipeline {
     keeper: Arc<Keeper>,
     keeping: Option<JoinHandle<()>>,
     over: Arc<AtomicBool>,
+    reporter: Arc<Mutex<Reporter>>,
+    recent: Arc<Recent>,
+    reporting: Option<JoinHandle<()>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,6 +134,10 @@ impl Pipeline {
             }
             made.push(task);
         }
+        let settings = &shared.settings;
+        let identity = Identity::new(&settings.name, settings.checkpoint_dir.as_deref(), clock.now());
+        let told = (settings.progress_interval, settings.listeners.clone());
+        let reporter = Reporter::new(identity, graph, stats.clone(), told, clock.now())?;
         let mut pipeline = Self {
             stats,
             stop: Arc::default(),
@@ -141,13 +152,32 @@ impl Pipeline {
             }),
             keeping: None,
             over: Arc::default(),
+            recent: reporter.recent(),
+            reporter: Arc::new(Mutex::new(reporter)),
+            reporting: None,
             clock,
         };
         pipeline.start_feeds(graph, bindings.sinks, &shared)?;
         pipeline.start_workers(made, &shared)?;
         let (keeper, over) = (pipeline.keeper.clone(), pipeline.over.clone());
         pipeline.keeping = Some(pipeline.spawn("keeper", move || keeper.run(&over))?);
+        pipeline.start_reporting()?;
         Ok(pipeline)
+    }
+
+    /// A thread that reports progress. Nothing depends on it, so its end would not end the pipeline.
+    fn start_reporting(&mut self) -> Result<()> {
+        let (reporter, over, clock) = (self.reporter.clone(), self.over.clone(), self.clock.clone());
+        reporter.lock().unwrap_or_else(PoisonError::into_inner).started();
+        let body = move || {
+            while !over.load(Relaxed) {
+                reporter.lock().unwrap_or_else(PoisonError::into_inner).tick(clock.now());
+                clock.sleep(REPORTER_INTERVAL);
+            }
+        };
+        let thread = std::thread::Builder::new().name("reporter".into()).spawn(body);
+        self.reporting = Some(thread.map_err(|e| Error::permanent(format!("no thread could be started: {e}")))?);
+        Ok(())
     }
 
     fn start_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>, shared: &Arc<Shared>) -> Result<()> {
@@ -211,6 +241,11 @@ impl Pipeline {
         self.stats.clone()
     }
 
+    /// The newest reports of progress, and what it does right now.
+    pub fn progress(&self) -> Arc<Recent> {
+        self.recent.clone()
+    }
+
     /// What stops it.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle(self.stop.clone())
@@ -233,10 +268,14 @@ impl Pipeline {
         self.over.store(true, Relaxed);
         self.keeping.take().into_iter().for_each(|k| drop(k.join()));
         let kept = self.keeper.keep();
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let outcome = match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None => kept,
-        }
+        };
+        self.reporting.take().into_iter().for_each(|r| drop(r.join()));
+        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        reporter.finish(self.clock.now(), outcome.as_ref().err().cloned());
+        outcome
     }
 }
 
