@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_128;
+use twox_hash::XxHash3_64;
 
 use crate::time::Micros;
 
@@ -30,7 +30,8 @@ impl Identity {
 
 /// A hash in the form of a UUID of version 8 (RFC 9562, section 5.8: bits of the application's own making).
 fn uuid(text: &str) -> String {
-    let hash = XxHash3_128::oneshot(text.as_bytes());
+    let half = |seed| u128::from(XxHash3_64::oneshot_with_seed(seed, text.as_bytes()));
+    let hash = half(0) << 64 | half(1);
     let hash = hash & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
     let digits = format!("{hash:032x}");
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")

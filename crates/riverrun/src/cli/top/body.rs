@@ -25,7 +25,15 @@ const SOURCE: [Column; 8] = [
 ];
 const OPERATOR: [Column; 6] =
     [("IN/S", 10, 0), ("OUT/S", 10, 0), ("BUSY", 6, 0), ("STATE ROWS", 12, 0), ("STATE", 9, 0), ("LATE", 8, 0)];
-const SINK: [Column; 5] = [("ROWS/S", 10, 0), ("ROWS", 14, 0), ("BUSY", 6, 0), ("QUEUE", 10, 0), ("RETRIES", 9, 0)];
+const SINK: [Column; 7] = [
+    ("ROWS/S", 10, 0),
+    ("ROWS", 14, 0),
+    ("P50", 9, 92),
+    ("P99", 9, 0),
+    ("BUSY", 6, 0),
+    ("QUEUE", 9, 0),
+    ("RETRIES", 8, 0),
+];
 
 /// A number that somebody should look at.
 const TROUBLE: Style = Style::new().fg(Color::Yellow);
@@ -102,14 +110,21 @@ fn sink_cells(sink: &SinkProgress, progress: &Progress) -> Vec<Cell> {
     vec![
         plain(number(sink.output_rows_per_second.round() as u64, 9)),
         plain(number(sink.num_output_rows_total, 13)),
+        latency(sink.latency_ms.map(|l| l.p50)),
+        latency(sink.latency_ms.map(|l| l.p99)),
         plain(share(sink.busy_ms, progress)),
         plain(bytes(sink.queue_bytes)),
-        (number(sink.retries_total, 8), trouble(sink.retries_total)),
+        (number(sink.retries_total, 7), trouble(sink.retries_total)),
     ]
 }
 
 fn plain(text: String) -> Cell {
     (text, PLAIN)
+}
+
+/// From a record's time to the sink's acknowledgement.
+fn latency(millis: Option<f64>) -> Cell {
+    plain(millis.map_or_else(|| "-".into(), |ms| span(Duration::from_micros((ms * 1e3) as u64))))
 }
 
 fn trouble(count: u64) -> Style {

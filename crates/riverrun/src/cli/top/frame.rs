@@ -110,12 +110,12 @@ fn phases_text(progress: &Progress) -> String {
     let d = &progress.duration_ms;
     let share = |ms: u64| format!("{:.0} %", 100.0 * ms as f64 / length);
     format!(
-        "threads: read {}   operators {}   wait for sinks {}   sinks {}   commit {}",
+        "threads: read {}   operators {}   wait for sinks {}   sinks {}   checkpoint {}",
         share(d.get_batch),
         share(d.add_batch),
         share(d.backpressure),
         share(d.write_sinks),
-        share(d.commit + d.state_snapshot),
+        share(d.state_snapshot + d.write_checkpoint + d.commit_offsets),
     )
 }
 
