@@ -18,7 +18,7 @@ use crate::{Error, Result};
 const QUEUE: usize = 64;
 
 /// How long the end of a pipeline waits for its listeners, in all.
-const LAST_WORD: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A pipeline runs.
 #[derive(Debug, Clone, Serialize)]
@@ -139,8 +139,8 @@ impl Dispatch {
     }
 
     /// Tells all the last event, and waits until they took it or their time is over.
-    pub fn end(self, event: Event) {
-        let (event, deadline) = (Arc::new(event), crossbeam_channel::after(LAST_WORD));
+    pub fn end(self, event: Event, within: Duration) {
+        let (event, deadline) = (Arc::new(event), crossbeam_channel::after(within));
         let mut waiting = Vec::new();
         for line in self.0 {
             crossbeam_channel::select! {
@@ -159,7 +159,7 @@ impl Dispatch {
 }
 
 fn left_behind() {
-    tracing::warn!("a progress listener is still busy {} s after the pipeline's end: left behind", LAST_WORD.as_secs());
+    tracing::warn!("a progress listener is still busy after the pipeline's end: left behind");
 }
 
 impl Line {
@@ -194,5 +194,99 @@ impl Line {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    fn idle() -> Event {
+        Event::Idle(Idle { identity: Identity::new("p", None, 0), timestamp: Timestamp(0) })
+    }
+
+    fn terminated() -> Event {
+        Event::Terminated(Terminated { identity: Identity::new("p", None, 0), timestamp: Timestamp(0), error: None })
+    }
+
+    #[derive(Default)]
+    struct Counts(AtomicUsize, AtomicUsize);
+
+    impl Listener for Counts {
+        fn idle(&self, _: &Idle) {
+            self.0.fetch_add(1, SeqCst);
+        }
+
+        fn terminated(&self, _: &Terminated) {
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+
+    struct Panics(Arc<AtomicUsize>);
+
+    impl Listener for Panics {
+        fn idle(&self, _: &Idle) {
+            self.0.fetch_add(1, SeqCst);
+            panic!("a fault of the listener");
+        }
+
+        fn terminated(&self, _: &Terminated) {
+            self.0.fetch_add(100, SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_listener_that_panics_harms_nobody_and_is_not_called_again() {
+        let (calls, counts) = (Arc::new(AtomicUsize::default()), Arc::new(Counts::default()));
+        let mut dispatch = Dispatch::new(Listeners(vec![Arc::new(Panics(calls.clone())), counts.clone()])).unwrap();
+        dispatch.tell(idle());
+        dispatch.tell(idle());
+        dispatch.end(terminated(), LAST_WORD);
+        assert_eq!(calls.load(SeqCst), 1);
+        assert_eq!((counts.0.load(SeqCst), counts.1.load(SeqCst)), (2, 1));
+    }
+
+    /// Waits in every call until the other end is gone.
+    struct Blocks(Mutex<std::sync::mpsc::Receiver<()>>, Counts);
+
+    impl Listener for Blocks {
+        fn idle(&self, event: &Idle) {
+            let _ = self.0.lock().unwrap().recv();
+            self.1.idle(event);
+        }
+
+        fn terminated(&self, event: &Terminated) {
+            self.1.terminated(event);
+        }
+    }
+
+    fn blocked() -> (std::sync::mpsc::Sender<()>, Arc<Blocks>, Dispatch) {
+        let (release, wait) = std::sync::mpsc::channel();
+        let listener = Arc::new(Blocks(Mutex::new(wait), Counts::default()));
+        let mut dispatch = Dispatch::new(Listeners(vec![listener.clone()])).unwrap();
+        for _ in 0..10 * QUEUE {
+            dispatch.tell(idle());
+        }
+        (release, listener, dispatch)
+    }
+
+    #[test]
+    fn a_listener_that_blocks_misses_progress_but_not_the_end() {
+        let (release, listener, dispatch) = blocked();
+        drop(release);
+        dispatch.end(terminated(), Duration::from_secs(60));
+        let told = listener.1.0.load(SeqCst);
+        assert!((QUEUE..10 * QUEUE).contains(&told), "{told} events were kept");
+        assert_eq!(listener.1.1.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_listener_that_blocks_for_ever_is_left_behind() {
+        let (_release, listener, dispatch) = blocked();
+        dispatch.end(terminated(), Duration::from_millis(10));
+        assert_eq!(listener.1.1.load(SeqCst), 0);
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::listener::{Dispatch, Event, Idle, Listeners, Started, Terminated};
+use super::listener::{Dispatch, Event, Idle, LAST_WORD, Listeners, Started, Terminated};
 use super::sample::{Facts, Range, Sample, widen};
 use super::{Identity, Recent, Timestamp};
 use crate::graph::Graph;
@@ -82,7 +82,8 @@ impl Reporter {
             self.report();
         }
         let identity = self.facts.identity.clone();
-        std::mem::take(&mut self.listeners).end(Event::Terminated(Terminated { identity, timestamp: Timestamp(now), error }));
+        std::mem::take(&mut self.listeners)
+            .end(Event::Terminated(Terminated { identity, timestamp: Timestamp(now), error }), LAST_WORD);
     }
 
     fn sample(&mut self, now: Micros) {

@@ -25,15 +25,8 @@ const SOURCE: [Column; 8] = [
 ];
 const OPERATOR: [Column; 6] =
     [("IN/S", 10, 0), ("OUT/S", 10, 0), ("BUSY", 6, 0), ("STATE ROWS", 12, 0), ("STATE", 9, 0), ("LATE", 8, 0)];
-const SINK: [Column; 7] = [
-    ("ROWS/S", 10, 0),
-    ("ROWS", 14, 0),
-    ("P50", 9, 92),
-    ("P99", 9, 0),
-    ("BUSY", 6, 0),
-    ("QUEUE", 9, 0),
-    ("RETRIES", 8, 0),
-];
+const SINK: [Column; 7] =
+    [("ROWS/S", 10, 0), ("ROWS", 14, 0), ("P50", 9, 92), ("P99", 9, 0), ("BUSY", 6, 0), ("QUEUE", 9, 0), ("RETRIES", 8, 0)];
 
 /// A number that somebody should look at.
 const TROUBLE: Style = Style::new().fg(Color::Yellow);

@@ -56,30 +56,22 @@ mod tests {
     #[test]
     fn a_number_too_long_for_its_column_is_rounded() {
         assert_eq!(number(1_234_567, 9), "1,234,567");
-        assert_eq!([1_234_567, 12_345_678, 999_499_999, 5_000_000_000].map(|n| number(n, 8)), ["1.23 M", "12.3 M", "999 M", "5.00 G"]);
+        assert_eq!(
+            [1_234_567, 12_345_678, 999_499_999, 5_000_000_000].map(|n| number(n, 8)),
+            ["1.23 M", "12.3 M", "999 M", "5.00 G"]
+        );
     }
 
     #[test]
     fn numbers_are_short_and_have_units() {
-        assert_eq!([0, 1023, 1024, 10_189, 1_048_575, 64 << 20, u64::MAX].map(bytes), [
-            "0 B",
-            "1023 B",
-            "1.0 KiB",
-            "10 KiB",
-            "1.0 MiB",
-            "64 MiB",
-            "16777216 TiB"
-        ]);
+        assert_eq!(
+            [0, 1023, 1024, 10_189, 1_048_575, 64 << 20, u64::MAX].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "10 KiB", "1.0 MiB", "64 MiB", "16777216 TiB"]
+        );
         let spans = [0, 250, 12_900, 602_000, 600_000, 3_600_000, 11_100_000, 176_400_000];
-        assert_eq!(spans.map(|ms| span(Duration::from_millis(ms))), [
-            "0 ms",
-            "250 ms",
-            "12 s",
-            "10 min 2 s",
-            "10 min",
-            "1 h",
-            "3 h 5 min",
-            "2 d 1 h"
-        ]);
+        assert_eq!(
+            spans.map(|ms| span(Duration::from_millis(ms))),
+            ["0 ms", "250 ms", "12 s", "10 min 2 s", "10 min", "1 h", "3 h 5 min", "2 d 1 h"]
+        );
     }
 }

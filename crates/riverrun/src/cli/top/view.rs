@@ -49,8 +49,7 @@ pub enum Action {
 impl View {
     /// Of a first answer.
     pub fn new(address: String, progress: Progress) -> Self {
-        let mut view =
-            Self { address, progress, link: Link::Connected, history: VecDeque::new(), scroll: 0, partitions: false };
+        let mut view = Self { address, progress, link: Link::Connected, history: VecDeque::new(), scroll: 0, partitions: false };
         view.remember();
         view
     }
