@@ -12,6 +12,7 @@ pub mod error;
 pub mod graph;
 pub mod operator;
 pub mod operators;
+pub mod progress;
 pub mod runtime;
 pub mod sink;
 pub mod source;

@@ -59,6 +59,17 @@ pub struct StateSize {
     pub bytes: u64,
 }
 
+/// The window that an operator is in: of those that hold the newest event time, the one that has been open for longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CurrentWindow {
+    /// Its start; [`MIN_TIME`](crate::time::MIN_TIME) where groups have no window.
+    pub start: Micros,
+    /// Its end, exclusive; [`MAX_TIME`](crate::time::MAX_TIME) where groups have no window.
+    pub end: Micros,
+    /// Groups in it: distinct values of the keys.
+    pub groups: u64,
+}
+
 /// One operator of one task. Single-threaded; its result depends on its inputs, their order and the epoch's bounds alone.
 ///
 /// Per chunk of input the task calls [`on_batch`](Operator::on_batch) for each batch, then
@@ -83,6 +94,11 @@ pub trait Operator: Send {
     /// What the operator holds. Called once an epoch: must not walk the state.
     fn state_size(&self) -> StateSize {
         StateSize::default()
+    }
+
+    /// The window that it is in, for operators that keep groups by window. Called once an epoch: must not walk the state.
+    fn current_window(&self) -> Option<CurrentWindow> {
+        None
     }
 
     /// The whole state as batches, for a checkpoint; the operator goes on as if it had not been asked. Stateless operators

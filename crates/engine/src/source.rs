@@ -31,10 +31,13 @@ pub struct Limit {
     pub bytes: usize,
 }
 
+/// The reasons of [`BadRecord`]s, as metrics and dead letters name them.
+pub const BAD_RECORD_REASONS: [&str; 6] = ["malformed", "missing_field", "wrong_type", "event_time", "too_large", "empty"];
+
 /// A record that could not become a row: its position, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BadRecord {
-    /// A short, bounded word for counting: `malformed`, `missing_field`, `wrong_type`, `event_time`, `too_large`, `empty`.
+    /// One of [`BAD_RECORD_REASONS`].
     pub reason: &'static str,
     /// What was wrong, for a person.
     pub detail: String,

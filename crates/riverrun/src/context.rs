@@ -8,6 +8,7 @@ use datafusion::execution::context::SessionContext;
 use riverrun_connectors::registry::Registry;
 use riverrun_engine::connect::{Connectors, Context};
 use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
+use riverrun_engine::progress::{Listener, Listeners};
 use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::Source;
@@ -48,10 +49,12 @@ pub struct StreamContext {
     sinks: OwnSinks,
     context: Context,
     settings: riverrun_sql::plan::Settings,
+    listeners: Listeners,
 }
 
 impl StreamContext {
-    /// A context with the tables and views that a script of CREATE statements declares.
+    /// A context with the tables and views that a script of CREATE statements declares. Of its SET statements those hold
+    /// that need no checkpoint: `pipeline.name`, `trigger.interval`, `progress.interval`, `state.ttl`.
     ///
     /// # Errors
     /// What is wrong with the script, with its place.
@@ -63,6 +66,7 @@ impl StreamContext {
     pub fn with_variables(script: &str, variables: &Variables) -> Result<Self> {
         let invalid = |e: riverrun_sql::ScriptError| Error::invalid(e.to_string());
         let script = riverrun_sql::parse("program", script, &|name| variables.get(name)).map_err(invalid)?;
+        let settings = riverrun_sql::plan::settings(&script).map_err(invalid)?;
         let session = session_context();
         let catalog = riverrun_sql::catalog::Catalog::new(session);
         for table in &script.tables {
@@ -78,11 +82,12 @@ impl StreamContext {
             outputs: Vec::new(),
             sinks: OwnSinks::new(),
             context: Context {
-                pipeline: "program".into(),
+                pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
                 data_dir: variables.data_dir(),
                 clock: Arc::new(riverrun_engine::time::SystemClock),
             },
-            settings: riverrun_sql::plan::Settings::default(),
+            settings,
+            listeners: Listeners::default(),
         })
     }
 
@@ -128,6 +133,11 @@ impl StreamContext {
         self.outputs.push(Output { query: stream.logical_plan().clone(), sink: table });
     }
 
+    /// Tells `listener` when the pipeline starts, what it does every `progress.interval`, and how it ends.
+    pub fn add_listener(&mut self, listener: Arc<dyn Listener>) {
+        self.listeners.0.push(listener);
+    }
+
     /// The graph as `riverrun explain` prints it.
     pub fn explain(&self) -> Result<String> {
         let outputs = self.outputs.iter().map(|o| Output { query: o.query.clone(), sink: o.sink.clone() }).collect();
@@ -144,7 +154,15 @@ impl StreamContext {
         let outputs = std::mem::take(&mut self.outputs);
         let graph = self.plan(outputs)?;
         let bindings = Bindings::open(&graph, &self.registry, &self.context, &mut self.sinks)?;
-        Pipeline::start(&graph, bindings, Settings { bounded, ..Settings::default() }, self.context.clock)
+        let settings = Settings {
+            name: self.context.pipeline,
+            bounded,
+            trigger_interval: self.settings.trigger_interval,
+            progress_interval: self.settings.progress_interval,
+            listeners: self.listeners,
+            ..Settings::default()
+        };
+        Pipeline::start(&graph, bindings, settings, self.context.clock)
     }
 }
 

@@ -3,6 +3,11 @@
 //! A [`Program`] is a script with its tables connected: [`Program::load`] it, [`Program::start`] it, wait.
 //! [`StreamContext`] does the same from Rust, with DataFusion `DataFrame`s over streams and sinks of one's own.
 
+/// The page docs/observing.md: its Rust is compiled and run as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/observing.md")]
+pub struct Observing;
+
 pub mod cli;
 mod context;
 mod program;

@@ -94,6 +94,8 @@ impl Program {
     pub fn start_with(&self, mut own: BTreeMap<String, Box<dyn Sink>>, settings: Settings) -> Result<Pipeline> {
         let checkpoint_dir = if settings.bounded { None } else { self.checkpoint_dir()? };
         let settings = Settings {
+            name: self.context.pipeline.clone(),
+            progress_interval: self.settings.progress_interval,
             trigger_interval: self.settings.trigger_interval,
             checkpoint_dir,
             checkpoint_interval: self.settings.checkpoint_interval,

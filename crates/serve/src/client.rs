@@ -1,8 +1,11 @@
 //! Asks the running process.
 
+use std::time::Duration;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
+use riverrun_engine::progress::Progress;
 use riverrun_engine::{Error, Result};
 use serde::de::DeserializeOwned;
 
@@ -45,6 +48,22 @@ impl Client {
     /// Its counts.
     pub async fn stats(&self) -> Result<Stats> {
         self.get("/stats".to_owned()).await
+    }
+
+    /// Its newest report of progress; none before the first.
+    pub async fn last_progress(&self) -> Result<Option<Progress>> {
+        self.get("/progress".to_owned()).await
+    }
+
+    /// Its newest `n` reports, oldest first.
+    pub async fn recent_progress(&self, n: usize) -> Result<Vec<Progress>> {
+        self.get(format!("/progress?n={n}")).await
+    }
+
+    /// What it did in the last two seconds; waits at most as long for the answer.
+    pub async fn live_progress(&self) -> Result<Progress> {
+        let request = self.http.get(format!("{}/progress/live", self.base)).timeout(Duration::from_secs(2));
+        answer(request).await?.json().await.map_err(lost)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T> {

@@ -6,6 +6,9 @@
 //! | `GET /log` | `[`[`TopicInfo`]`]` |
 //! | `GET /log/{topic}?partition=&offset=&limit=` | `[`[`LogRecord`]`]` |
 //! | `GET /stats` | [`Stats`] |
+//! | `GET /progress` | the newest report: [`Progress`](riverrun_engine::progress::Progress), or `null` before the first |
+//! | `GET /progress?n=100` | the newest reports, oldest first; 100 are kept |
+//! | `GET /progress/live` | a `Progress` of the last two seconds |
 //!
 //! A failure is a status of 400 or above and [`Failure`].
 
@@ -117,7 +120,7 @@ impl Stats {
             bad: n.bad().into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
             state_rows: n.state().rows,
             state_bytes: n.state().bytes,
-            queue_bytes: n.queue_bytes.load(Relaxed),
+            queue_bytes: stats.sink(&n.name).map_or(0, |s| s.queue_bytes.load(Relaxed)),
             busy_seconds: n.busy_nanos.load(Relaxed) as f64 / 1e9,
         });
         Self { pipeline: pipeline.to_owned(), watermark: stats.watermark(), lag: stats.lag(), nodes: nodes.collect() }

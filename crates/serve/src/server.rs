@@ -6,12 +6,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use riverrun_engine::error::Kind;
+use riverrun_engine::progress::Progress;
 use riverrun_engine::{Error, Result};
 
 use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
@@ -30,6 +32,21 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Counts.
     fn stats(&self) -> Stats;
+
+    /// The newest report of progress; none before the first.
+    fn last_progress(&self) -> Option<Arc<Progress>>;
+
+    /// The newest `n` reports of those that are kept, oldest first.
+    fn recent_progress(&self, n: usize) -> Vec<Arc<Progress>>;
+
+    /// What the pipeline did in the last two seconds.
+    fn live_progress(&self) -> Progress;
+}
+
+/// How many reports of progress.
+#[derive(serde::Deserialize)]
+struct Count {
+    n: Option<usize>,
 }
 
 /// The endpoint, running until dropped or the process ends.
@@ -82,6 +99,8 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route("/log", get(topics))
         .route("/log/{topic}", get(records))
         .route("/stats", get(stats))
+        .route("/progress", get(progress))
+        .route("/progress/live", get(live_progress))
         .with_state(backend)
 }
 
@@ -103,6 +122,21 @@ async fn records(State(backend): State<Arc<dyn Backend>>, Path(topic): Path<Stri
 
 async fn stats(State(backend): State<Arc<dyn Backend>>) -> Response {
     Json(backend.stats()).into_response()
+}
+
+async fn progress(State(backend): State<Arc<dyn Backend>>, query: Result<Query<Count>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(Count { n: None })) => Json(backend.last_progress().as_deref()).into_response(),
+        Ok(Query(Count { n: Some(n) })) => {
+            let reports = backend.recent_progress(n);
+            Json(reports.iter().map(AsRef::as_ref).collect::<Vec<&Progress>>()).into_response()
+        }
+        Err(_) => failure(&Error::invalid("n must be a number of reports: /progress?n=10")),
+    }
+}
+
+async fn live_progress(State(backend): State<Arc<dyn Backend>>) -> Response {
+    Json(backend.live_progress()).into_response()
 }
 
 fn json<T: serde::Serialize>(answer: Result<T>) -> Response {

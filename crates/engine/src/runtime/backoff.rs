@@ -1,8 +1,7 @@
-//! When to try again what may pass by itself: 100 ms, doubling to 30 s. Told once when it begins and once when it ends.
+//! When to try again what may pass by itself: 100 ms, doubling to 30 s.
 
 use std::time::Duration;
 
-use crate::Error;
 use crate::time::Micros;
 
 const FIRST: Duration = Duration::from_millis(100);
@@ -20,22 +19,14 @@ impl Backoff {
         self.trouble.is_none_or(|(again, _)| now >= again)
     }
 
-    /// It failed at `now` with a transient error.
-    pub fn failed(&mut self, who: &str, error: &Error, now: Micros) {
-        let wait = match self.trouble {
-            None => {
-                tracing::warn!("{who}: {error}; trying again until it passes");
-                FIRST
-            }
-            Some((_, wait)) => (wait * 2).min(LONGEST),
-        };
-        self.trouble = Some((now.saturating_add(wait.as_micros() as Micros), wait));
+    /// It failed at `now` with a transient error; whether it worked before.
+    pub fn failed(&mut self, now: Micros) -> bool {
+        let wait = self.trouble.map_or(FIRST, |(_, wait)| (wait * 2).min(LONGEST));
+        self.trouble.replace((now.saturating_add(wait.as_micros() as Micros), wait)).is_none()
     }
 
-    /// It worked.
-    pub fn worked(&mut self, who: &str) {
-        if self.trouble.take().is_some() {
-            tracing::info!("{who}: works again");
-        }
+    /// It worked; whether it failed before.
+    pub fn worked(&mut self) -> bool {
+        self.trouble.take().is_some()
     }
 }

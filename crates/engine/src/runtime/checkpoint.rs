@@ -79,8 +79,8 @@ impl Checkpoints {
         Self { dir, tasks, graph: format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes())) }
     }
 
-    /// Writes a checkpoint and removes those that are no longer needed.
-    pub fn write(&self, task: usize, checkpoint: &Checkpoint) -> Result<()> {
+    /// Writes a checkpoint and removes those that are no longer needed; gives its size in bytes.
+    pub fn write(&self, task: usize, checkpoint: &Checkpoint) -> Result<u64> {
         let dir = self.task_dir(task);
         let path = dir.join(format!("{:020}.{ENDING}", checkpoint.epoch));
         let bytes = self.encode(checkpoint)?;
@@ -93,7 +93,7 @@ impl Checkpoints {
         for old in files(&dir).iter().rev().skip(KEPT) {
             fs::remove_file(old).map_err(|e| Error::transient(format!("old checkpoint {}: {e}", old.display())))?;
         }
-        Ok(())
+        Ok(bytes.len() as u64)
     }
 
     /// The newest intact checkpoint of a task.

@@ -122,7 +122,7 @@ impl Dataflow {
         }
         if end {
             operator.on_epoch_end(&mut output)?;
-            self.stats.nodes[node].set_state(self.task, operator.state_size());
+            self.stats.nodes[node].set_state(self.task, operator.state_size(), operator.current_window());
         }
         let (batches, late) = output.take();
         self.output = output;

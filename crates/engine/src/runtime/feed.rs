@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::coalesce::Coalesce;
+use super::events::{Event, SinkFailed, SinkWorks};
+use super::latency::Unacknowledged;
 use super::positions::Positions;
-use super::queue::SinkQueue;
-use super::stats::PipelineStats;
+use super::queue::{Handed, SinkQueue};
+use super::stats::{PipelineStats, ThreadStats};
 use crate::graph::{NodeId, SinkNode};
 use crate::sink::{EpochOutput, Flushed, Sink};
 use crate::table::Emit;
@@ -36,6 +38,8 @@ pub struct Feed {
     pending: BTreeMap<u32, Pending>,
     written: BTreeMap<u32, u64>,
     unsafe_rows: u64,
+    unsafe_bytes: u64,
+    unacknowledged: Unacknowledged,
     last_round: Option<Micros>,
     backoff: Backoff,
 }
@@ -44,6 +48,7 @@ pub struct Feed {
 #[derive(Default)]
 struct Pending {
     outputs: Vec<EpochOutput>,
+    record_times: Vec<Micros>,
     rows: usize,
     coalesced: usize,
     bytes: usize,
@@ -83,6 +88,8 @@ impl Feed {
             pending: BTreeMap::new(),
             written: BTreeMap::new(),
             unsafe_rows: 0,
+            unsafe_bytes: 0,
+            unacknowledged: Unacknowledged::default(),
             last_round: None,
             backoff: Backoff::default(),
         })
@@ -92,15 +99,16 @@ impl Feed {
     ///
     /// # Errors
     /// A permanent error of the sink, or a transient one that outlived the deadline of a stop.
-    pub fn run(mut self) -> Result<()> {
+    pub fn run(mut self, thread: &ThreadStats) -> Result<()> {
         let mut taken = Vec::new();
         let mut stopping_since = None;
         loop {
             let more = self.queue.drain(&mut taken, TICK);
-            for output in taken.drain(..) {
-                self.take(output).map_err(|e| e.within(&self.name))?;
+            for handed in taken.drain(..) {
+                self.take(handed).map_err(|e| e.within(&self.name))?;
             }
             let now = self.clock.now();
+            thread.beat(now);
             if !more {
                 stopping_since.get_or_insert(now);
             }
@@ -109,12 +117,11 @@ impl Feed {
                 continue;
             }
             let outcome = self.round(now, !more);
-            self.stats.nodes[self.node].queue_bytes.store(self.queue.bytes() as u64, Relaxed);
             match outcome {
                 Ok(Flushed::All) if !more && self.pending.is_empty() => {
                     return self.sink.close().map_err(|e| e.within(&self.name));
                 }
-                Ok(_) => self.backoff.worked(&self.name),
+                Ok(_) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
                 Err(e) => self.failed(e, now, stopping_since)?,
             }
         }
@@ -127,17 +134,18 @@ impl Feed {
         if stopping_since.is_some_and(|since| now - since > self.stop_deadline) {
             return Err(error.within(format!("{}: gave up at the stop's deadline", self.name)));
         }
-        self.stats.nodes[self.node].retries.fetch_add(1, Relaxed);
-        self.backoff.failed(&self.name, &error, now);
+        SinkFailed { stats: self.queue.stats(), error: &error, now, first: self.backoff.failed(now) }.emit();
         Ok(())
     }
 
     /// Keeps an output until the next round; of a keyed sink only the newest rows.
-    fn take(&mut self, mut output: EpochOutput) -> Result<()> {
+    fn take(&mut self, handed: Handed) -> Result<()> {
+        let Handed { mut output, record_time } = handed;
         let (rows, bytes) = (output.rows(), output.bytes());
         let pending = self.pending.entry(output.task).or_default();
         pending.rows += rows;
         pending.bytes += bytes;
+        pending.record_times.extend(record_time);
         match (&self.coalesce, pending.outputs.last_mut()) {
             (Some(coalesce), Some(last)) => {
                 last.batches.append(&mut output.batches);
@@ -166,15 +174,30 @@ impl Feed {
             self.write_pending()?;
             self.last_round = Some(now);
         }
-        let flushed = self.sink.flush(now, force)?;
-        if flushed == Flushed::All {
-            for (task, epoch) in std::mem::take(&mut self.written) {
-                self.positions.acknowledged(self.index, task, epoch);
-            }
-            self.stats.nodes[self.node].rows_safe.fetch_add(std::mem::take(&mut self.unsafe_rows), Relaxed);
+        let flushing = Stopwatch::start();
+        let flushed = self.sink.flush(now, force);
+        self.queue.stats().flush_nanos.fetch_add(flushing.nanos(), Relaxed);
+        if *flushed.as_ref().unwrap_or(&Flushed::Pending) == Flushed::All {
+            self.acknowledge(flushing.nanos());
         }
         self.stats.nodes[self.node].add_work(stopwatch.nanos(), 0);
-        Ok(flushed)
+        flushed
+    }
+
+    /// All that the sink took is safe; the flush that made it so took `nanos`.
+    fn acknowledge(&mut self, nanos: u64) {
+        if self.written.is_empty() {
+            return;
+        }
+        for (task, epoch) in std::mem::take(&mut self.written) {
+            self.positions.acknowledged(self.index, task, epoch);
+        }
+        let (stats, now) = (self.queue.stats(), self.clock.now());
+        stats.acknowledged(now);
+        stats.flush_duration.observe(nanos);
+        stats.rows_safe.fetch_add(std::mem::take(&mut self.unsafe_rows), Relaxed);
+        stats.bytes_safe.fetch_add(std::mem::take(&mut self.unsafe_bytes), Relaxed);
+        self.unacknowledged.acknowledged(now, &stats.latency);
     }
 
     fn write_pending(&mut self) -> Result<()> {
@@ -187,10 +210,18 @@ impl Feed {
             }
             while !pending.outputs.is_empty() {
                 let output = &pending.outputs[0];
-                self.sink.write(output)?;
+                let stopwatch = Stopwatch::start();
+                let written = self.sink.write(output);
+                let stats = self.queue.stats();
+                stats.write_nanos.fetch_add(stopwatch.nanos(), Relaxed);
+                written?;
                 let (rows, bytes) = (output.rows() as u64, output.bytes());
                 self.unsafe_rows += rows;
+                self.unsafe_bytes += bytes as u64;
                 self.stats.nodes[self.node].rows_out.fetch_add(rows, Relaxed);
+                stats.rows_written.fetch_add(rows, Relaxed);
+                stats.bytes_written.fetch_add(bytes as u64, Relaxed);
+                stats.batches_written.fetch_add(output.batches.len() as u64, Relaxed);
                 self.written.insert(output.task, output.epoch);
                 let bytes = bytes.min(pending.bytes);
                 pending.bytes -= bytes;
@@ -198,6 +229,7 @@ impl Feed {
                 pending.outputs.remove(0);
             }
             self.queue.release(pending.bytes);
+            self.unacknowledged.extend(pending.record_times.drain(..));
             entry.remove();
         }
         Ok(())

@@ -7,10 +7,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::checkpoint::Checkpoints;
+use super::events::{CheckpointFailed, CheckpointWritten, Event, PositionsKept};
 use super::positions::Place;
+use super::stats::ThreadStats;
 use super::task::Shared;
 use crate::Result;
 use crate::source::Source;
+use crate::time::Stopwatch;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -30,8 +33,9 @@ impl Keeper {
     ///
     /// # Errors
     /// A permanent error of a source or of the checkpoints' directory.
-    pub fn run(&self, over: &AtomicBool) -> Result<()> {
+    pub fn run(&self, over: &AtomicBool, thread: &ThreadStats) -> Result<()> {
         while !over.load(Relaxed) {
+            thread.beat(self.shared.clock.now());
             self.keep()?;
             self.shared.clock.sleep(INTERVAL);
         }
@@ -53,10 +57,11 @@ impl Keeper {
             by_source.entry(source).or_default().push((partition, offset));
         }
         for (source, positions) in by_source {
-            match self.sources[source].1.commit(&positions) {
-                Err(e) if e.is_transient() => tracing::warn!("positions could not be kept, the next ones will be: {e}"),
-                outcome => outcome?,
-            }
+            let stopwatch = Stopwatch::start();
+            let outcome = self.sources[source].1.commit(&positions);
+            let stats = &self.shared.stats.checkpoints;
+            PositionsKept { stats, error: outcome.as_ref().err(), nanos: stopwatch.nanos() }.emit();
+            outcome.or_else(|e| if e.is_transient() { Ok(()) } else { Err(e) })?;
         }
         Ok(())
     }
@@ -69,13 +74,16 @@ impl Keeper {
             let safe = self.shared.positions.safe_epoch(task);
             let ready = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.epoch <= safe);
             let Some(checkpoint) = ready else { continue };
-            match checkpoints.write(task, &checkpoint) {
-                Err(e) if e.is_transient() => {
-                    tracing::warn!("{e}; the next one will be tried");
+            let (stats, stopwatch) = (&self.shared.stats.checkpoints, Stopwatch::start());
+            let bytes = match checkpoints.write(task, &checkpoint) {
+                Err(error) if error.is_transient() => {
+                    CheckpointFailed { stats, error: &error }.emit();
                     continue;
                 }
                 outcome => outcome?,
-            }
+            };
+            let (nanos, now) = (stopwatch.nanos(), self.shared.clock.now());
+            CheckpointWritten { stats, task, epoch: checkpoint.epoch, bytes, nanos, now }.emit();
             for position in checkpoint.positions {
                 if let Some(source) = self.sources.iter().position(|(name, _)| *name == position.source) {
                     positions.push(((source, position.partition), position.offset));

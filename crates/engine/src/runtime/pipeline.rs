@@ -13,12 +13,13 @@ use super::keeper::Keeper;
 use super::positions::{Place, Positions};
 use super::queue::SinkQueue;
 use super::settings::Settings;
-use super::stats::PipelineStats;
+use super::stats::{PipelineStats, ThreadRole, ThreadStats};
 use super::task::{Input, Shared, Task};
 use super::watermark::Watermark;
 use super::worker::Worker;
 use crate::connect::{Connectors, Context};
 use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
+use crate::progress::{Identity, Recent, Reporter};
 use crate::sink::Sink;
 use crate::source::{Source, Start};
 use crate::time::{Clock, MIN_TIME};
@@ -26,6 +27,9 @@ use crate::{Error, Result};
 
 /// How often a waiting caller looks whether the workers are done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often the reporter looks whether something is due.
+const REPORTER_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The sources and sinks that a graph's nodes stand for, connected.
 #[derive(Default)]
@@ -62,11 +66,12 @@ impl Bindings {
 
 /// Stops a pipeline in order: epochs end, sinks are flushed, positions kept.
 #[derive(Debug, Clone)]
-pub struct StopHandle(Arc<AtomicBool>);
+pub struct StopHandle(Arc<AtomicBool>, Arc<PipelineStats>);
 
 impl StopHandle {
     /// Asks it to stop; [`Pipeline::wait`] returns when it has.
     pub fn stop(&self) {
+        self.1.stopping.store(true, Relaxed);
         self.0.store(true, Relaxed);
     }
 
@@ -87,6 +92,9 @@ pub struct Pipeline {
     keeper: Arc<Keeper>,
     keeping: Option<JoinHandle<()>>,
     over: Arc<AtomicBool>,
+    reporter: Arc<Mutex<Reporter>>,
+    recent: Arc<Recent>,
+    reporting: Option<JoinHandle<()>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -104,10 +112,13 @@ impl Pipeline {
             .collect::<Result<_>>()?;
         let places = cut_into_tasks(graph, &sources)?;
         let tasks = places.len();
-        let stats = Arc::new(PipelineStats::new(graph, tasks));
+        let node_of = |&(source, partition): &Place| (sources[source].0, partition);
+        let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
+        partitions.sort_unstable();
+        let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
         let sink_count = graph.sinks().count();
         let shared = Arc::new(Shared {
-            queues: (0..sink_count).map(|_| Arc::new(SinkQueue::new(settings.queue_bytes))).collect(),
+            queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone()))).collect(),
             positions: Arc::new(Positions::new(tasks, sink_count)),
             stats: stats.clone(),
             clock: clock.clone(),
@@ -127,6 +138,10 @@ impl Pipeline {
             }
             made.push(task);
         }
+        let settings = &shared.settings;
+        let identity = Identity::new(&settings.name, settings.checkpoint_dir.as_deref(), clock.now());
+        let told = (settings.progress_interval, settings.listeners.clone());
+        let reporter = Reporter::new(identity, graph, stats.clone(), told, clock.now())?;
         let mut pipeline = Self {
             stats,
             stop: Arc::default(),
@@ -141,13 +156,32 @@ impl Pipeline {
             }),
             keeping: None,
             over: Arc::default(),
+            recent: reporter.recent(),
+            reporter: Arc::new(Mutex::new(reporter)),
+            reporting: None,
             clock,
         };
         pipeline.start_feeds(graph, bindings.sinks, &shared)?;
         pipeline.start_workers(made, &shared)?;
         let (keeper, over) = (pipeline.keeper.clone(), pipeline.over.clone());
-        pipeline.keeping = Some(pipeline.spawn("keeper", move || keeper.run(&over))?);
+        pipeline.keeping = Some(pipeline.spawn("keeper", ThreadRole::Keeper, move |thread| keeper.run(&over, thread))?);
+        pipeline.start_reporting()?;
         Ok(pipeline)
+    }
+
+    /// A thread that reports progress. Nothing depends on it, so its end would not end the pipeline.
+    fn start_reporting(&mut self) -> Result<()> {
+        let (reporter, over, clock) = (self.reporter.clone(), self.over.clone(), self.clock.clone());
+        reporter.lock().unwrap_or_else(PoisonError::into_inner).started();
+        let body = move || {
+            while !over.load(Relaxed) {
+                reporter.lock().unwrap_or_else(PoisonError::into_inner).tick(clock.now());
+                clock.sleep(REPORTER_INTERVAL);
+            }
+        };
+        let thread = std::thread::Builder::new().name("reporter".into()).spawn(body);
+        self.reporting = Some(thread.map_err(|e| Error::permanent(format!("no thread could be started: {e}")))?);
+        Ok(())
     }
 
     fn start_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>, shared: &Arc<Shared>) -> Result<()> {
@@ -161,7 +195,7 @@ impl Pipeline {
                 stop_deadline: shared.settings.stop_deadline,
             };
             let feed = Feed::new(index, id, plan, sink, shared)?;
-            let thread = self.spawn(&format!("sink-{}", plan.table.name), move || feed.run())?;
+            let thread = self.spawn(&format!("sink-{}", plan.table.name), ThreadRole::Feed, move |thread| feed.run(thread))?;
             self.feeds.push(thread);
         }
         Ok(())
@@ -176,19 +210,26 @@ impl Pipeline {
         }
         for (i, share) in shares.into_iter().enumerate() {
             let worker = Worker::new(share, shared.clone(), self.stop.clone());
-            let thread = self.spawn(&format!("worker-{i}"), move || worker.run())?;
+            let thread = self.spawn(&format!("worker-{i}"), ThreadRole::Worker, move |thread| worker.run(thread))?;
             self.workers.push(thread);
         }
         Ok(())
     }
 
     /// A thread whose first error stops the pipeline.
-    fn spawn(&self, name: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Result<JoinHandle<()>> {
+    fn spawn(
+        &self,
+        name: &str,
+        role: ThreadRole,
+        run: impl FnOnce(&ThreadStats) -> Result<()> + Send + 'static,
+    ) -> Result<JoinHandle<()>> {
         let (stop, failure, name) = (self.stop.clone(), self.failure.clone(), name.to_owned());
+        let (stats, thread) = (self.stats.clone(), self.stats.add_thread(&name, role, self.clock.now()));
         let queues = self.queues.clone();
         let thread_name = name.clone();
         let body = move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&thread)));
+            thread.end(!matches!(outcome, Ok(Ok(()))));
             let error = match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(e)) => e,
@@ -196,6 +237,7 @@ impl Pipeline {
                     Error::permanent(format!("{name} panicked; this is a fault of riverrun, please report the message above"))
                 }
             };
+            stats.failed(&error);
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             stop.store(true, Relaxed);
             queues.iter().for_each(|q| q.close());
@@ -211,9 +253,14 @@ impl Pipeline {
         self.stats.clone()
     }
 
+    /// The newest reports of progress, and what it does right now.
+    pub fn progress(&self) -> Arc<Recent> {
+        self.recent.clone()
+    }
+
     /// What stops it.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle(self.stop.clone())
+        StopHandle(self.stop.clone(), self.stats.clone())
     }
 
     /// Waits until it ends: a bounded input is done, it was asked to stop, or it failed.
@@ -233,10 +280,14 @@ impl Pipeline {
         self.over.store(true, Relaxed);
         self.keeping.take().into_iter().for_each(|k| drop(k.join()));
         let kept = self.keeper.keep();
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let outcome = match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None => kept,
-        }
+        };
+        self.reporting.take().into_iter().for_each(|r| drop(r.join()));
+        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        reporter.finish(self.clock.now(), outcome.as_ref().err().cloned());
+        outcome
     }
 }
 
@@ -284,6 +335,7 @@ fn open_input(
         let stop = if bounded { source.end_offset(place.1)? } else { None };
         Ok((offset, source.open(place.1, offset, stop)?))
     };
+    let index = shared.stats.partitions.iter().position(|p| (p.node, p.partition) == (*id, place.1)).unwrap_or_default();
     let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
     let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
     let partitions = source.partitions()?.max(1) as usize;
@@ -292,8 +344,10 @@ fn open_input(
     if let (Some(watermark), Some(position)) = (&mut watermark, resumed) {
         watermark.resume((position.newest, position.floor));
     }
+    shared.stats.partitions[index].opened(offset);
     Ok(Input {
         node: *id,
+        index,
         place,
         name: node.table.name.clone(),
         reader,

@@ -4,14 +4,25 @@
 //! epoch per worker at most.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::stats::SinkStats;
 use crate::sink::EpochOutput;
+use crate::time::Micros;
+
+/// What a task hands to a sink's feed.
+pub struct Handed {
+    /// The epoch's output.
+    pub output: EpochOutput,
+    /// The newest time that a record of the epoch has of its own.
+    pub record_time: Option<Micros>,
+}
 
 #[derive(Default)]
 struct Waiting {
-    outputs: VecDeque<EpochOutput>,
+    outputs: VecDeque<Handed>,
     bytes: usize,
     closed: bool,
 }
@@ -21,12 +32,25 @@ pub struct SinkQueue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     bound: usize,
+    stats: Arc<SinkStats>,
 }
 
 impl SinkQueue {
-    /// An empty queue that is full at `bound` bytes.
-    pub fn new(bound: usize) -> Self {
-        Self { waiting: Mutex::default(), changed: Condvar::new(), bound }
+    /// An empty queue that is full at the bound of its sink's counts.
+    pub fn new(stats: Arc<SinkStats>) -> Self {
+        let bound = usize::try_from(stats.queue_bound).unwrap_or(usize::MAX);
+        Self { waiting: Mutex::default(), changed: Condvar::new(), bound, stats }
+    }
+
+    /// The counts of its sink.
+    pub fn stats(&self) -> &SinkStats {
+        &self.stats
+    }
+
+    /// Under the lock, so that the count is never behind.
+    fn set_bytes(&self, waiting: &mut Waiting, bytes: usize) {
+        waiting.bytes = bytes;
+        self.stats.queue_bytes.store(bytes as u64, Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -34,10 +58,12 @@ impl SinkQueue {
     }
 
     /// Adds an epoch's output.
-    pub fn push(&self, output: EpochOutput) {
+    pub fn push(&self, handed: Handed) {
+        let bytes = handed.output.bytes();
         let mut waiting = self.lock();
-        waiting.bytes += output.bytes();
-        waiting.outputs.push_back(output);
+        let bytes = waiting.bytes + bytes;
+        self.set_bytes(&mut waiting, bytes);
+        waiting.outputs.push_back(handed);
         self.changed.notify_all();
     }
 
@@ -50,7 +76,7 @@ impl SinkQueue {
     }
 
     /// Takes all that waits, waiting for at most `timeout` until there is something; whether more may come.
-    pub fn drain(&self, into: &mut Vec<EpochOutput>, timeout: Duration) -> bool {
+    pub fn drain(&self, into: &mut Vec<Handed>, timeout: Duration) -> bool {
         let waiting = self.lock();
         let empty = |w: &mut Waiting| w.outputs.is_empty() && !w.closed;
         let (mut waiting, _) = self.changed.wait_timeout_while(waiting, timeout, empty).unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +87,8 @@ impl SinkQueue {
     /// The sink took `bytes` of what was drained.
     pub fn release(&self, bytes: usize) {
         let mut waiting = self.lock();
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        let bytes = waiting.bytes.saturating_sub(bytes);
+        self.set_bytes(&mut waiting, bytes);
         self.changed.notify_all();
     }
 

@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::progress::Listeners;
+
 /// Bounds and pace of a run. The defaults suit a laptop and a server alike.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The pipeline's name: who reports progress.
+    pub name: String,
     /// Read each source to the end that it had when the run began, close all windows, and stop.
     pub bounded: bool,
     /// Rounds of reading are at least this far apart. Zero: continuous.
@@ -28,11 +32,16 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// How long a stop waits for sinks that cannot be reached.
     pub stop_deadline: Duration,
+    /// How often progress is reported.
+    pub progress_interval: Duration,
+    /// Who is told about it.
+    pub listeners: Listeners,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            name: "pipeline".into(),
             bounded: false,
             trigger_interval: Duration::ZERO,
             epoch_rows: 65_536,
@@ -44,6 +53,8 @@ impl Default for Settings {
             checkpoint_dir: None,
             checkpoint_interval: Duration::from_secs(10),
             stop_deadline: Duration::from_secs(30),
+            progress_interval: Duration::from_secs(10),
+            listeners: Listeners::default(),
         }
     }
 }

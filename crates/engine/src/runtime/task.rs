@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::backoff::Backoff;
 use super::checkpoint::{Checkpoint, Position};
 use super::dataflow::Dataflow;
+use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
 use super::positions::{Place, Positions};
-use super::queue::SinkQueue;
+use super::queue::{Handed, SinkQueue};
 use super::settings::Settings;
-use super::stats::PipelineStats;
+use super::stats::{PartitionStats, Phase, PhaseTimes, PipelineStats};
 use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::NodeId;
@@ -22,6 +23,8 @@ use crate::{Error, Result};
 pub struct Input {
     /// The source's node.
     pub node: NodeId,
+    /// Its place in the counts of partitions.
+    pub index: usize,
     /// Which partition of which source.
     pub place: Place,
     /// The table's name.
@@ -49,6 +52,10 @@ pub struct Input {
 }
 
 impl Input {
+    fn stats<'a>(&self, stats: &'a PipelineStats) -> &'a PartitionStats {
+        &stats.partitions[self.index]
+    }
+
     fn position(&self) -> Position {
         let (newest, floor) = self.watermark.as_ref().map_or((None, MIN_TIME), Watermark::position);
         Position { source: self.name.clone(), partition: self.place.1, offset: self.offset, newest, floor }
@@ -92,6 +99,10 @@ pub struct Task {
     clock: Micros,
     /// Epoch and clock of the last checkpoint, and how long it took.
     checkpointed: (u64, Micros, Micros),
+    /// Where the time of this attempt at an epoch went.
+    times: PhaseTimes,
+    /// The newest time that a record of this epoch has of its own.
+    record_time: Option<Micros>,
     ended: bool,
 }
 
@@ -99,13 +110,15 @@ impl Task {
     /// Task number `number` over `inputs`.
     pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
         let checkpointed = (0, shared.clock.now(), 0);
-        Self { number, inputs, dataflow, shared, epoch: 0, clock: MIN_TIME, checkpointed, ended: false }
+        let times = PhaseTimes::default();
+        Self { number, inputs, dataflow, shared, epoch: 0, clock: MIN_TIME, checkpointed, times, record_time: None, ended: false }
     }
 
     /// Takes up the state of a checkpoint; the inputs stand at its positions already.
     pub fn resume(&mut self, checkpoint: Checkpoint) -> Result<()> {
         (self.epoch, self.clock) = (checkpoint.epoch, checkpoint.clock);
         self.checkpointed.0 = checkpoint.epoch;
+        self.shared.stats.tasks[self.number as usize].epoch.store(checkpoint.epoch, Relaxed);
         self.dataflow.restore(checkpoint.states)
     }
 
@@ -127,6 +140,7 @@ impl Task {
         }
         let stopwatch = Stopwatch::start();
         let states = self.dataflow.snapshot()?;
+        self.times.add(Phase::Checkpoint, stopwatch.nanos());
         let positions = self.inputs.iter().map(Input::position).collect();
         let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, positions, states };
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
@@ -151,6 +165,7 @@ impl Task {
         }
         let now = self.shared.clock.now();
         let clock = now.max(self.clock.saturating_add(2));
+        (self.times, self.record_time) = (PhaseTimes::default(), None);
         let rows = self.read(clock)?;
         let ended = self.inputs.iter().all(|i| i.ended);
         let moved = self.move_watermarks(now, ended);
@@ -159,9 +174,12 @@ impl Task {
             return Ok(Progress::Idle);
         }
         self.clock = clock;
-        self.dataflow.pass(true)?;
+        self.pass(true)?;
+        let stopwatch = Stopwatch::start();
         self.hand_over();
+        self.times.add(Phase::HandOver, stopwatch.nanos());
         self.checkpoint(false)?;
+        self.shared.stats.tasks[self.number as usize].ended_epoch(clock, &self.times);
         self.ended = ended;
         Ok(if ended { Progress::Ended } else { Progress::Worked })
     }
@@ -185,11 +203,18 @@ impl Task {
             }
             total += read;
             self.move_watermarks(MIN_TIME, false);
-            self.dataflow.pass(false)?;
+            self.pass(false)?;
             if total >= self.shared.settings.epoch_rows || stopwatch.nanos() >= bound {
                 return Ok(total);
             }
         }
+    }
+
+    fn pass(&mut self, end: bool) -> Result<()> {
+        let stopwatch = Stopwatch::start();
+        let passed = self.dataflow.pass(end);
+        self.times.add(Phase::Operators, stopwatch.nanos());
+        passed
     }
 
     /// Polls one input and gives what it has to the dataflow; returns records read.
@@ -201,19 +226,30 @@ impl Task {
         let stopwatch = Stopwatch::start();
         let poll = input.reader.poll(limit, clock);
         let nanos = stopwatch.nanos();
+        self.times.add(Phase::Read, nanos);
+        let stats = input.stats(&self.shared.stats);
         match poll {
-            Ok(Poll::Pending) => Ok(0),
+            Ok(Poll::Pending) => {
+                stats.polled.store(true, Relaxed);
+                Ok(0)
+            }
             Ok(Poll::End) => {
                 input.ended = true;
+                stats.polled.store(true, Relaxed);
+                stats.ended.store(true, Relaxed);
                 Ok(0)
             }
             Ok(Poll::Ready(fetch)) => {
                 self.shared.stats.nodes[input.node].add_work(nanos, 0);
-                input.backoff.worked(&input.name);
-                self.take(i, fetch, clock)
+                SourceWorks { source: &input.name, stats, again: input.backoff.worked() }.emit();
+                let stopwatch = Stopwatch::start();
+                let taken = self.take(i, fetch, clock);
+                self.times.add(Phase::Read, stopwatch.nanos());
+                taken
             }
             Err(e) if e.is_transient() => {
-                input.backoff.failed(&format!("source {}", input.name), &e, clock);
+                let first = input.backoff.failed(clock);
+                SourceFailed { source: &input.name, stats, error: &e, now: clock, first }.emit();
                 Ok(0)
             }
             Err(e) => Err(e.within(format!("source {}", input.name))),
@@ -227,10 +263,14 @@ impl Task {
         stats.rows_in.fetch_add(records as u64, Relaxed);
         stats.bytes.fetch_add(fetch.bytes as u64, Relaxed);
         stats.batches.fetch_add(1, Relaxed);
+        let partition = input.stats(&self.shared.stats);
+        partition.read(records as u64, fetch.bytes as u64, fetch.next_offset, clock);
         input.offset = fetch.next_offset;
         input.last_data = clock;
-        for bad in &fetch.bad {
-            stats.add_bad(bad.reason);
+        self.record_time = self.record_time.max(fetch.newest_record_time);
+        if !fetch.bad.is_empty() {
+            let first = stats.bad().is_empty();
+            BadRecords { node: stats, partition: input.place.1, records: &fetch.bad, fate: input.on_bad, first }.emit();
         }
         if let (OnBadRecord::Fail, Some(bad)) = (input.on_bad, fetch.bad.first()) {
             let place = format!("source {}: record at partition {}, offset {}", input.name, input.place.1, bad.offset);
@@ -245,10 +285,14 @@ impl Task {
             Some(watermark) => watermark.observe(fetch.rows)?,
             None => (fetch.rows, None),
         };
+        if let Some(spread) = input.watermark.as_mut().and_then(Watermark::take_spread) {
+            partition.event_times.add(spread);
+        }
         let node = input.node;
         self.dataflow.push(node, Port::Rows, Batch::insert(rows));
         if let Some(late) = late {
-            stats.late.fetch_add(late.num_rows() as u64, Relaxed);
+            let first = partition.late.load(Relaxed) == 0;
+            LateRows { node: stats, stats: partition, rows: late.num_rows() as u64, first }.emit();
             self.dataflow.push(node, Port::Late, Batch::insert(late.clone()));
             self.dataflow.push(node, Port::Rows, Batch { rows: late, change: Change::Late });
         }
@@ -266,10 +310,17 @@ impl Task {
                 _ if ended || input.ended => MAX_TIME,
                 None => MIN_TIME,
                 Some(watermark) => {
-                    if now.saturating_sub(input.last_data) > input.idle {
+                    let idle = now.saturating_sub(input.last_data) > input.idle;
+                    if idle {
                         watermark.lift(input.newest.load(Relaxed));
                     }
                     let current = watermark.current();
+                    let stats = &self.shared.stats.partitions[input.index];
+                    if now != MIN_TIME && idle != stats.idle.load(Relaxed) {
+                        Idle { source: &input.name, stats, watermark: current, idle }.emit();
+                    } else {
+                        stats.set_watermark(current);
+                    }
                     input.newest.fetch_max(current, Relaxed);
                     current
                 }
@@ -291,7 +342,12 @@ impl Task {
     }
 
     fn tell_lag(&self) {
-        let lag = self.inputs.iter().filter_map(|i| i.reader.lag()).sum();
+        let mut lag = 0;
+        for input in &self.inputs {
+            let behind = input.reader.lag();
+            input.stats(&self.shared.stats).at(input.offset, behind);
+            lag += behind.unwrap_or(0);
+        }
         self.shared.stats.tasks[self.number as usize].lag.store(lag, Relaxed);
     }
 
@@ -301,7 +357,8 @@ impl Task {
         let end = self.inputs.iter().map(|i| (i.place, i.offset)).collect();
         self.shared.positions.ended(self.number, self.epoch, end);
         for (queue, batches) in self.shared.queues.iter().zip(self.dataflow.take_outputs()) {
-            queue.push(EpochOutput { task: self.number, epoch: self.epoch, clock: self.clock, batches });
+            let output = EpochOutput { task: self.number, epoch: self.epoch, clock: self.clock, batches };
+            queue.push(Handed { output, record_time: self.record_time });
         }
         self.shared.stats.tasks[self.number as usize].epoch.store(self.epoch, Relaxed);
     }

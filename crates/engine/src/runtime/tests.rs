@@ -235,7 +235,7 @@ fn transient_trouble_of_source_and_sink_passes_and_nothing_is_lost() {
     let (outcome, stats) = run(&source, &[Port::Rows], std::slice::from_ref(&sink));
     outcome.unwrap();
     assert_eq!(sink.numbers(), (0..50).collect::<Vec<_>>());
-    assert_eq!(stats.nodes[1].retries.load(std::sync::atomic::Ordering::Relaxed), 4);
+    assert_eq!(stats.sinks[0].retries.load(std::sync::atomic::Ordering::Relaxed), 4);
 }
 
 /// A sink that is never there, and notes when it was tried.

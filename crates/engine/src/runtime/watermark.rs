@@ -5,12 +5,25 @@
 
 use std::time::Duration;
 
-use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{filter_record_batch, not};
 use datafusion_common::cast::as_timestamp_microsecond_array;
 
 use crate::Result;
 use crate::time::{MIN_TIME, Micros};
+
+/// The event times of some rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub oldest: Micros,
+    /// The greatest.
+    pub newest: Micros,
+    /// Rows that have one.
+    pub count: u64,
+    /// All of them together, in seconds since 1970.
+    pub sum_seconds: f64,
+}
 
 /// The watermark of one partition: the greatest event time seen less a delay, never going back.
 #[derive(Debug)]
@@ -19,13 +32,14 @@ pub struct Watermark {
     delay: Micros,
     newest: Option<Micros>,
     floor: Micros,
+    spread: Option<Spread>,
 }
 
 impl Watermark {
     /// A watermark over the event times in `column`.
     pub fn new(column: usize, delay: Duration) -> Self {
         let delay = Micros::try_from(delay.as_micros()).unwrap_or(Micros::MAX);
-        Self { column, delay, newest: None, floor: MIN_TIME }
+        Self { column, delay, newest: None, floor: MIN_TIME, spread: None }
     }
 
     /// Where it stands: no on-time row to come is older.
@@ -48,12 +62,18 @@ impl Watermark {
         (self.newest, self.floor) = (newest, floor);
     }
 
+    /// The event times of the rows that were last [observed](Watermark::observe); taken.
+    pub fn take_spread(&mut self) -> Option<Spread> {
+        self.spread.take()
+    }
+
     /// Moves it over `rows` and splits them: (on time, late). Rows without event time count as on time; they move nothing.
     pub fn observe(&mut self, rows: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
         let times = as_timestamp_microsecond_array(rows.column(self.column))?.clone();
         let (Some(oldest), Some(newest)) = (arrow::compute::min(&times), arrow::compute::max(&times)) else {
             return Ok((rows, None));
         };
+        self.spread = Some(spread(&times, oldest, newest));
         let before = self.newest;
         let highest = newest.max(before.unwrap_or(newest));
         if oldest >= highest.saturating_sub(self.delay).max(self.floor) {
@@ -82,6 +102,17 @@ impl Watermark {
         });
         BooleanArray::from(on_time.collect::<Vec<_>>())
     }
+}
+
+/// Summed as differences from the oldest, which cannot overflow for times that a partition holds.
+fn spread(times: &TimestampMicrosecondArray, oldest: Micros, newest: Micros) -> Spread {
+    let count = (times.len() - times.null_count()) as u64;
+    let above: i64 = if times.null_count() == 0 {
+        times.values().iter().map(|t| t.wrapping_sub(oldest)).fold(0, i64::wrapping_add)
+    } else {
+        times.iter().flatten().map(|t| t.wrapping_sub(oldest)).fold(0, i64::wrapping_add)
+    };
+    Spread { oldest, newest, count, sum_seconds: oldest as f64 / 1e6 * count as f64 + above as f64 / 1e6 }
 }
 
 #[cfg(test)]

@@ -4,34 +4,49 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::events::{Backpressure, Event};
+use super::stats::ThreadStats;
 use super::task::{Progress, Shared, Task};
 use crate::Result;
-use crate::time::{Micros, Stopwatch};
+use crate::time::Micros;
 
 /// The longest sleep while nothing comes: bounds both the latency of the first record after a pause and the idle cost.
 const LONGEST_SLEEP: Duration = Duration::from_millis(2);
+
+/// A wait for room is told once it has lasted this long.
+const LONG_WAIT: Micros = 1_000_000;
 
 /// Tasks of one thread.
 pub struct Worker {
     tasks: Vec<Task>,
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
+    waiting: Option<Waiting>,
+}
+
+/// The wait for room in a queue that a worker is in.
+#[derive(Clone, Copy)]
+struct Waiting {
+    sink: usize,
+    since: Micros,
+    counted: Micros,
 }
 
 impl Worker {
     /// A worker over `tasks`; it ends when all of them have, or `stop` is set.
     pub fn new(tasks: Vec<Task>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> Self {
-        Self { tasks, shared, stop }
+        Self { tasks, shared, stop, waiting: None }
     }
 
     /// Runs.
     ///
     /// # Errors
     /// A permanent error of a source or an operator.
-    pub fn run(mut self) -> Result<()> {
+    pub fn run(mut self, thread: &ThreadStats) -> Result<()> {
         let mut sleep = Duration::ZERO;
         let mut round_began = self.shared.clock.now();
         while !self.stop.load(Relaxed) {
+            thread.beat(self.shared.clock.now());
             if !self.wait_for_room() {
                 continue;
             }
@@ -44,7 +59,7 @@ impl Worker {
             }
             if worked {
                 sleep = Duration::ZERO;
-                self.wait_for_round(&mut round_began);
+                self.wait_for_round(&mut round_began, thread);
             } else {
                 sleep = (sleep * 2).clamp(Duration::from_micros(100), LONGEST_SLEEP);
                 self.shared.clock.sleep(sleep);
@@ -54,32 +69,38 @@ impl Worker {
     }
 
     /// Waits a moment for every sink to have room; whether they have.
-    fn wait_for_room(&self) -> bool {
-        let stopwatch = Stopwatch::start();
-        let mut waited = false;
-        for queue in &self.shared.queues {
-            if !queue.wait_for_room(Duration::ZERO) {
-                waited = true;
-                if !queue.wait_for_room(Duration::from_millis(20)) {
-                    self.count_backpressure(&stopwatch);
-                    return false;
-                }
+    fn wait_for_room(&mut self) -> bool {
+        for (sink, queue) in self.shared.queues.iter().enumerate() {
+            let waits_for_it = self.waiting.is_some_and(|w| w.sink == sink);
+            if queue.wait_for_room(Duration::ZERO) && !waits_for_it {
+                continue;
             }
-        }
-        if waited {
-            self.count_backpressure(&stopwatch);
+            let before = self.waiting.filter(|_| waits_for_it);
+            let now = self.shared.clock.now();
+            let mut waiting = before.unwrap_or(Waiting { sink, since: now, counted: now });
+            let room = queue.wait_for_room(Duration::from_millis(20));
+            self.count_backpressure(&mut waiting);
+            self.waiting = (!room).then_some(waiting);
+            if !room {
+                return false;
+            }
         }
         true
     }
 
-    fn count_backpressure(&self, stopwatch: &Stopwatch) {
-        for task in &self.tasks {
-            task.count_backpressure(stopwatch.nanos());
-        }
+    /// Counts what has passed of a wait since it was last counted.
+    fn count_backpressure(&self, waiting: &mut Waiting) {
+        let now = self.shared.clock.now();
+        let nanos = now.saturating_sub(waiting.counted).max(0).unsigned_abs() * 1000;
+        let long = |until: Micros| until.saturating_sub(waiting.since) >= LONG_WAIT;
+        let tell = long(now) && !long(waiting.counted);
+        Backpressure { stats: self.shared.queues[waiting.sink].stats(), nanos, tell }.emit();
+        self.tasks.iter().for_each(|task| task.count_backpressure(nanos));
+        waiting.counted = now;
     }
 
     /// With a trigger interval: sleeps until the next round is due.
-    fn wait_for_round(&self, began: &mut Micros) {
+    fn wait_for_round(&self, began: &mut Micros, thread: &ThreadStats) {
         let interval = self.shared.settings.trigger_interval.as_micros() as Micros;
         if interval == 0 {
             return;
@@ -87,6 +108,7 @@ impl Worker {
         let due = began.saturating_add(interval);
         loop {
             let now = self.shared.clock.now();
+            thread.beat(now);
             if now >= due || self.stop.load(Relaxed) {
                 *began = now;
                 return;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use riverrun_connectors::log::{Log, Reader};
+use riverrun_engine::progress::{Progress, Recent};
+use riverrun_engine::runtime::Pipeline;
 use riverrun_engine::runtime::stats::PipelineStats;
 use riverrun_engine::{Error, Result};
 use riverrun_serve::discovery::{Announcement, Running};
@@ -18,6 +20,7 @@ pub struct Live {
     tables: Tables,
     log: Option<Arc<Log>>,
     stats: Arc<PipelineStats>,
+    progress: Arc<Recent>,
     pipeline: String,
 }
 
@@ -31,12 +34,13 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Starts to answer for `program` on a port of loopback, and leaves the address in the data directory.
-    pub fn start(program: &Program, stats: Arc<PipelineStats>, port: u16) -> Result<Self> {
+    pub fn start(program: &Program, pipeline: &Pipeline, port: u16) -> Result<Self> {
         let log_dir = program.context.data_dir.join("log");
         let live = Live {
             tables: Tables::open(program)?,
             log: if Log::exists(&log_dir) { Some(Log::open(&log_dir)?) } else { None },
-            stats,
+            stats: pipeline.stats(),
+            progress: pipeline.progress(),
             pipeline: program.context.pipeline.clone(),
         };
         let server = Server::start(port, Arc::new(live))?;
@@ -64,6 +68,18 @@ impl Backend for Live {
 
     fn stats(&self) -> Stats {
         Stats::of(&self.pipeline, &self.stats)
+    }
+
+    fn last_progress(&self) -> Option<Arc<Progress>> {
+        self.progress.last()
+    }
+
+    fn recent_progress(&self, n: usize) -> Vec<Arc<Progress>> {
+        self.progress.reports(n)
+    }
+
+    fn live_progress(&self) -> Progress {
+        self.progress.live()
     }
 }
 

@@ -79,7 +79,7 @@ impl Demo {
         let alerts = Alerts::open(log.clone())?;
         let pipeline = program.start(false, None)?;
         let stats = pipeline.stats();
-        let endpoint = Endpoint::start(&program, stats.clone(), self.port)?;
+        let endpoint = Endpoint::start(&program, &pipeline, self.port)?;
         self.greet(&program, &endpoint, &before);
 
         let generator = self.start_generator(log.clone(), clock.clone(), flag)?;

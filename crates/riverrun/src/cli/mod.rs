@@ -4,9 +4,11 @@ mod backend;
 mod demo;
 mod generate;
 mod log;
+mod logging;
 mod run;
 mod sql;
 mod summary;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   riverrun check my.sql                            say what is wrong with a script
   riverrun explain my.sql                          show the graph: tasks, keys, state, what is shared
   riverrun sql \"SELECT * FROM rapid_users\"         ask the tables of the running pipeline
+  riverrun top                                     watch the running pipeline, live
   riverrun generate transactions --count 1000000 --out transactions.jsonl
   riverrun log tail fraud-alerts                   follow a topic of the embedded log";
 
@@ -51,6 +54,8 @@ enum Command {
     Generate(generate::Generate),
     /// Ask tables: a query, or a prompt. Of the running pipeline, or at rest.
     Sql(sql::Sql),
+    /// Watch the running pipeline: rates, lag, watermarks, state, queues, live in the terminal.
+    Top(top::Top),
     /// Look into the embedded log.
     Log(log::Log),
 }
@@ -86,7 +91,7 @@ impl ScriptArgs {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    start_logging();
+    logging::start();
     match survive_file_size_limit().and_then(|()| run(Cli::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -107,20 +112,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Explain(args) => args.load().map(|program| print!("{}", program.graph.explain())),
         Command::Generate(generate) => generate.run(),
         Command::Sql(sql) => sql.run(),
+        Command::Top(top) => top.run(),
         Command::Log(log) => log.run(),
-    }
-}
-
-fn start_logging() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_env("RIVERRUN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,riverrun=info,riverrun_engine=info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    if std::io::stderr().is_terminal() {
-        builder.without_time().init();
-    } else {
-        builder.json().init();
     }
 }
 

@@ -1,11 +1,14 @@
 //! `riverrun run`: runs a script until its input ends or it is told to stop.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use clap::Args;
 use riverrun_engine::Result;
-use riverrun_engine::runtime::StopHandle;
+use riverrun_engine::progress::{Listeners, ProgressLog};
+use riverrun_engine::runtime::{Settings, StopHandle};
 use riverrun_engine::time::Clock;
 
 use super::backend::Endpoint;
@@ -40,9 +43,11 @@ impl Run {
     pub fn run(self) -> Result<()> {
         let program = self.script.load()?;
         let flag = stop_flag()?;
-        let pipeline = program.start(self.bounded, self.workers)?;
+        let listeners = Listeners(vec![Arc::new(ProgressLog::default())]);
+        let settings = Settings { bounded: self.bounded, workers: self.workers, listeners, ..Settings::default() };
+        let pipeline = program.start_with(BTreeMap::new(), settings)?;
         let stats = pipeline.stats();
-        let endpoint = Endpoint::start(&program, stats.clone(), self.port)?;
+        let endpoint = Endpoint::start(&program, &pipeline, self.port)?;
         tracing::info!(
             "{} runs: {} tasks, data in {}, answers on http://{}; Ctrl-C stops it",
             program.context.pipeline,

@@ -24,8 +24,8 @@ pub fn counts(stats: &PipelineStats, seconds: f64) -> String {
     for node in stats.role(Role::Operator).filter(|n| n.late.load(Relaxed) > 0) {
         let _ = writeln!(text, "dropped {:<32} {:>12} late rows", node.name, grouped(node.late.load(Relaxed)));
     }
-    for node in stats.role(Role::Sink) {
-        let _ = writeln!(text, "wrote   {:<32} {:>12} rows", node.name, grouped(node.rows_safe.load(Relaxed)));
+    for sink in &stats.sinks {
+        let _ = writeln!(text, "wrote   {:<32} {:>12} rows", sink.name, grouped(sink.rows_safe.load(Relaxed)));
     }
     text
 }

@@ -64,6 +64,14 @@ pub fn plan_with(script: &Script, connectors: &dyn Connectors, context: SessionC
     plan_script(script, connectors, context).map_err(|refusal| refusal.into_error(script))
 }
 
+/// What a script's SET statements say.
+///
+/// # Errors
+/// An unknown setting, or a value that is none, with its place.
+pub fn settings(script: &Script) -> Result<Settings, ScriptError> {
+    Settings::parse(&script.settings).map_err(|refusal| refusal.into_error(script))
+}
+
 /// A query and the table that takes its rows.
 pub struct Output {
     /// The query, as DataFusion built it, not optimised. It scans tables by their names.

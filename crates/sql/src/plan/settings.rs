@@ -19,6 +19,8 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// `trigger.interval`: rounds are at least this far apart. Zero (the default): continuous.
     pub trigger_interval: Duration,
+    /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
+    pub progress_interval: Duration,
     /// `state.ttl`: how long the newest row of a silent key is kept by OVER, in event time. `None`: for ever.
     pub state_ttl: Option<Duration>,
 }
@@ -30,6 +32,7 @@ impl Default for Settings {
             checkpoint_location: None,
             checkpoint_interval: Duration::from_secs(10),
             trigger_interval: Duration::ZERO,
+            progress_interval: Duration::from_secs(10),
             state_ttl: None,
         }
     }
@@ -37,8 +40,8 @@ impl Default for Settings {
 
 impl Settings {
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 5] =
-        ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "state.ttl"];
+    pub const NAMES: [&'static str; 6] =
+        ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "progress.interval", "state.ttl"];
 
     /// Reads the settings of a script.
     pub(crate) fn parse(values: &BTreeMap<String, OptionValue>) -> Result<Self> {
@@ -59,6 +62,11 @@ impl Settings {
             "checkpoint.location" => self.checkpoint_location = Some(value.to_owned()),
             "checkpoint.interval" => self.checkpoint_interval = duration()?,
             "trigger.interval" => self.trigger_interval = duration()?,
+            "progress.interval" => {
+                let least = Duration::from_millis(100);
+                let too_short = || Refusal::new(format!("SET {name}: '{value}' is too short; at least '100 milliseconds'"));
+                self.progress_interval = Some(duration()?).filter(|d| *d >= least).ok_or_else(too_short)?;
+            }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             _ => return Err(unknown(name)),
         }

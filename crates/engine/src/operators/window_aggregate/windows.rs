@@ -17,7 +17,7 @@ use super::output::{self, Span, WindowKey};
 use super::{Shared, snapshot};
 use crate::Result;
 use crate::batch::{Batch, Change};
-use crate::operator::{Operator, Output, StateSize};
+use crate::operator::{CurrentWindow, Operator, Output, StateSize};
 use crate::state::keys::Keys;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
@@ -245,6 +245,16 @@ impl Operator for Windows {
 
     fn state_size(&self) -> StateSize {
         self.size
+    }
+
+    fn current_window(&self) -> Option<CurrentWindow> {
+        // Spans sort by their ends: the first that ends behind the newest one's start overlaps it, and is the oldest to do so.
+        let Some(newest) = self.tables.last_key_value() else {
+            return Some(CurrentWindow { start: MIN_TIME, end: MIN_TIME, groups: 0 });
+        };
+        let behind = Span { end: newest.0.start.saturating_add(1), start: MIN_TIME };
+        let (span, table) = self.tables.range(behind..).next().unwrap_or(newest);
+        Some(CurrentWindow { start: span.start, end: span.end, groups: table.keys.len() as u64 })
     }
 
     fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {

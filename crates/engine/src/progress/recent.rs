@@ -1,0 +1,76 @@
+//! The newest reports of a run, and what it does right now: what `lastProgress` and `recentProgress` are in Spark.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Progress;
+use super::sample::{Facts, Sample, widen};
+
+/// Reports that are kept.
+const REPORTS: usize = 100;
+
+/// Newest reports and samples. Written by the reporter once a second at most, read by anyone.
+pub struct Recent {
+    facts: Arc<Facts>,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    reports: VecDeque<Arc<Progress>>,
+    samples: VecDeque<Arc<Sample>>,
+    newest: Arc<Sample>,
+}
+
+/// Samples that are kept: the newest and those of the [`WINDOW`](Recent::WINDOW) before it.
+const SAMPLES: usize = Recent::WINDOW + 1;
+
+impl Recent {
+    /// How many samples [`live`](Recent::live) looks back: as many seconds.
+    pub const WINDOW: usize = 2;
+
+    pub(super) fn new(facts: Arc<Facts>, first: Arc<Sample>) -> Self {
+        Self {
+            facts,
+            kept: Mutex::new(Kept { reports: VecDeque::new(), samples: VecDeque::from([first.clone()]), newest: first }),
+        }
+    }
+
+    pub(super) fn add_report(&self, report: Arc<Progress>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        push(&mut kept.reports, report, REPORTS);
+    }
+
+    pub(super) fn add_sample(&self, sample: Arc<Sample>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        push(&mut kept.samples, sample.clone(), SAMPLES);
+        kept.newest = sample;
+    }
+
+    /// The newest report; `None` before the first.
+    pub fn last(&self) -> Option<Arc<Progress>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).reports.back().cloned()
+    }
+
+    /// The newest `n` reports, oldest first; 100 are kept.
+    pub fn reports(&self, n: usize) -> Vec<Arc<Progress>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.reports.iter().skip(kept.reports.len().saturating_sub(n)).cloned().collect()
+    }
+
+    /// What it did in the last two seconds, of counts not older than one; reported or not.
+    pub fn live(&self) -> Progress {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples: Vec<Arc<Sample>> = kept.samples.iter().cloned().collect();
+        let newest = kept.newest.clone();
+        drop(kept);
+        let range = samples.iter().skip(1).fold(None, |range, sample| widen(range, sample.range));
+        self.facts.between(samples.first().unwrap_or(&newest), &newest, range)
+    }
+}
+
+fn push<T>(kept: &mut VecDeque<T>, new: T, most: usize) {
+    if kept.len() == most {
+        kept.pop_front();
+    }
+    kept.push_back(new);
+}

@@ -1,0 +1,147 @@
+//! Counts that sources, operators and sinks have alike.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use crate::batch::Batch;
+use crate::operator::{CurrentWindow, StateSize};
+use crate::source::BadRecord;
+use crate::time::{MIN_TIME, Micros};
+
+/// What a node is, for people who read counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reads.
+    Source,
+    /// Computes.
+    Operator,
+    /// Writes.
+    Sink,
+}
+
+/// Counts of one node over all tasks.
+#[derive(Debug)]
+pub struct NodeStats {
+    /// The node's name, unique in the graph.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Rows taken: by a source from outside (bad ones included), by others from their inputs.
+    pub rows_in: AtomicU64,
+    /// Rows given. A source gives late rows and dead letters to sinks of their own, too.
+    pub rows_out: AtomicU64,
+    /// Bytes: of a source's raw records.
+    pub bytes: AtomicU64,
+    /// Batches taken.
+    pub batches: AtomicU64,
+    /// Rows that were late: at a source those behind its watermark, at an operator those that it dropped for it.
+    pub late: AtomicU64,
+    /// Nanoseconds of a worker's (of a sink: its own thread's) time.
+    pub busy_nanos: AtomicU64,
+    /// Times that partitions of a source came or went. No source of today moves partitions while it runs.
+    pub rebalances: AtomicU64,
+    bad: Mutex<BTreeMap<&'static str, u64>>,
+    tasks: Vec<TaskPart>,
+}
+
+/// What one task holds of a node.
+#[derive(Debug)]
+struct TaskPart {
+    state_rows: AtomicU64,
+    state_bytes: AtomicU64,
+    windowed: AtomicBool,
+    window: [AtomicI64; 2],
+    groups: AtomicU64,
+}
+
+impl TaskPart {
+    fn new() -> Self {
+        Self {
+            state_rows: AtomicU64::default(),
+            state_bytes: AtomicU64::default(),
+            windowed: AtomicBool::default(),
+            window: [AtomicI64::new(MIN_TIME), AtomicI64::new(MIN_TIME)],
+            groups: AtomicU64::default(),
+        }
+    }
+
+    fn window(&self) -> (Micros, Micros) {
+        (self.window[0].load(Relaxed), self.window[1].load(Relaxed))
+    }
+}
+
+impl NodeStats {
+    pub(super) fn new(name: &str, role: Role, tasks: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            role,
+            rows_in: AtomicU64::default(),
+            rows_out: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            batches: AtomicU64::default(),
+            late: AtomicU64::default(),
+            busy_nanos: AtomicU64::default(),
+            rebalances: AtomicU64::default(),
+            bad: Mutex::default(),
+            tasks: (0..tasks).map(|_| TaskPart::new()).collect(),
+        }
+    }
+
+    pub(in crate::runtime) fn add_input(&self, batch: &Batch) {
+        self.rows_in.fetch_add(batch.rows.num_rows() as u64, Relaxed);
+        self.batches.fetch_add(1, Relaxed);
+    }
+
+    pub(in crate::runtime) fn add_output(&self, batch: &Batch) {
+        self.rows_out.fetch_add(batch.rows.num_rows() as u64, Relaxed);
+    }
+
+    pub(in crate::runtime) fn add_work(&self, nanos: u64, late: u64) {
+        self.busy_nanos.fetch_add(nanos, Relaxed);
+        if late > 0 {
+            self.late.fetch_add(late, Relaxed);
+        }
+    }
+
+    /// What `task` holds at the end of an epoch.
+    pub(in crate::runtime) fn set_state(&self, task: usize, size: StateSize, window: Option<CurrentWindow>) {
+        let part = &self.tasks[task];
+        part.state_rows.store(size.rows, Relaxed);
+        part.state_bytes.store(size.bytes, Relaxed);
+        let Some(CurrentWindow { start, end, groups }) = window else { return };
+        part.windowed.store(true, Relaxed);
+        part.window[0].store(start, Relaxed);
+        part.window[1].store(end, Relaxed);
+        part.groups.store(groups, Relaxed);
+    }
+
+    /// Counts bad records by their reasons: a lock, taken only for fetches that hold some.
+    pub(in crate::runtime) fn add_bad(&self, records: &[BadRecord]) {
+        if let Ok(mut bad) = self.bad.lock() {
+            for record in records {
+                *bad.entry(record.reason).or_default() += 1;
+            }
+        }
+    }
+
+    /// Rows and bytes of state over all tasks.
+    pub fn state(&self) -> StateSize {
+        let sum = |of: fn(&TaskPart) -> &AtomicU64| self.tasks.iter().map(|t| of(t).load(Relaxed)).sum();
+        StateSize { rows: sum(|t| &t.state_rows), bytes: sum(|t| &t.state_bytes) }
+    }
+
+    /// Groups in the current window, over the tasks whose current window overlaps the newest one: a task that has not yet
+    /// come there (or is silent) holds none of it. `None` for what has no windows.
+    pub fn window_groups(&self) -> Option<u64> {
+        let windowed = || self.tasks.iter().filter(|t| t.windowed.load(Relaxed));
+        let newest = windowed().map(TaskPart::window).max()?;
+        let overlaps = |t: &&TaskPart| t.window() == newest || t.window().1 > newest.0;
+        Some(windowed().filter(overlaps).map(|t| t.groups.load(Relaxed)).sum())
+    }
+
+    /// Bad records by reason.
+    pub fn bad(&self) -> BTreeMap<&'static str, u64> {
+        self.bad.lock().map(|b| b.clone()).unwrap_or_default()
+    }
+}
