@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod context;
+mod metrics;
 mod program;
 mod tables;
 

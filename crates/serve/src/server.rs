@@ -7,14 +7,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use riverrun_engine::error::Kind;
+use riverrun_engine::runtime::health::Health;
 use riverrun_engine::{Error, Result};
 
-use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
+use crate::metrics::accept;
+use crate::metrics::family::{Family, render};
+use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, Status, TopicInfo};
 
 /// What the running process can answer.
 #[async_trait::async_trait]
@@ -29,7 +32,13 @@ pub trait Backend: Send + Sync + 'static {
     fn records(&self, topic: &str, range: LogRange) -> Result<Vec<LogRecord>>;
 
     /// Counts.
-    fn stats(&self) -> Stats;
+    fn stats(&self) -> Result<Stats>;
+
+    /// Metrics.
+    fn metrics(&self) -> Vec<Family>;
+
+    /// Whether it lives and is ready.
+    fn health(&self) -> Health;
 }
 
 /// The endpoint, running until dropped or the process ends.
@@ -82,6 +91,9 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route("/log", get(topics))
         .route("/log/{topic}", get(records))
         .route("/stats", get(stats))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .with_state(backend)
 }
 
@@ -102,7 +114,27 @@ async fn records(State(backend): State<Arc<dyn Backend>>, Path(topic): Path<Stri
 }
 
 async fn stats(State(backend): State<Arc<dyn Backend>>) -> Response {
-    Json(backend.stats()).into_response()
+    json(backend.stats())
+}
+
+async fn metrics(State(backend): State<Arc<dyn Backend>>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+    let format = accept::format(Some(accept.as_str()).filter(|a| !a.is_empty()));
+    let text = render(&backend.metrics(), format);
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")], text).into_response()
+}
+
+async fn livez(State(backend): State<Arc<dyn Backend>>) -> Response {
+    health(Status::live(&backend.health()))
+}
+
+async fn readyz(State(backend): State<Arc<dyn Backend>>) -> Response {
+    health(Status::ready(&backend.health()))
+}
+
+fn health(status: Status) -> Response {
+    let code = if status.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, [(header::CACHE_CONTROL, "no-store")], Json(status)).into_response()
 }
 
 fn json<T: serde::Serialize>(answer: Result<T>) -> Response {

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
 
 mod equals_batch;
+mod metrics;
 mod slt;

@@ -36,6 +36,10 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What begins the names of metrics that a script declares: `SET metric.orders_total = '…'`. What they may say, the
+    /// crate knows that gives metrics.
+    pub const METRIC: &'static str = "metric.";
+
     /// The names that `SET` knows.
     pub const NAMES: [&'static str; 5] =
         ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "state.ttl"];
@@ -60,6 +64,7 @@ impl Settings {
             "checkpoint.interval" => self.checkpoint_interval = duration()?,
             "trigger.interval" => self.trigger_interval = duration()?,
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
+            _ if name.starts_with(Self::METRIC) => {}
             _ => return Err(unknown(name)),
         }
         Ok(())
