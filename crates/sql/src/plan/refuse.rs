@@ -46,7 +46,8 @@ impl Visitor for Refuser {
         if let Some(span) = joined.or_else(|| select.from.get(1).map(Spanned::span)) {
             return refuse(join(), span);
         }
-        let extends = |w: &&ast::NamedWindowDefinition| matches!(&w.1, ast::NamedWindowExpr::WindowSpec(s) if s.window_name.is_some());
+        let extends =
+            |w: &&ast::NamedWindowDefinition| matches!(&w.1, ast::NamedWindowExpr::WindowSpec(s) if s.window_name.is_some());
         if let Some(window) = select.named_window.iter().find(extends) {
             return refuse(window_of_a_window(), window.0.span);
         }

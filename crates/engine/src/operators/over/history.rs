@@ -54,7 +54,16 @@ struct Key {
 }
 
 impl Key {
-    const VACANT: Key = Key { oldest: NONE, newest: NONE, oldest_time: MIN_TIME, newest_time: MIN_TIME, len: 0, first: NONE, purged: 0, scheduled: false };
+    const VACANT: Key = Key {
+        oldest: NONE,
+        newest: NONE,
+        oldest_time: MIN_TIME,
+        newest_time: MIN_TIME,
+        len: 0,
+        first: NONE,
+        purged: 0,
+        scheduled: false,
+    };
 }
 
 /// The kept rows of all keys, by slot.
