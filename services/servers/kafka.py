@@ -121,7 +121,7 @@ class Kafka(Server):
 
     def java(self, *flags):
         log4j = f"-Dlog4j2.configurationFile={self.home / 'log4j2.properties'}"
-        return [fetch.java(17), *flags, "-XX:+UseSerialGC", "-Djava.awt.headless=true", log4j, "-cp", self.fetch()]
+        return [fetch.java(17), *flags, "-XX:+UseSerialGC", "-Djava.awt.headless=true", log4j, "-cp", f"{self.fetch()}/*"]
 
     def launches(self):
         java = self.java("-Xms128m", f"-Xmx{self.given['heap']}")

@@ -4,10 +4,13 @@ Invariant: no signal goes to a process that we did not start. An id alone may ha
 process is known by its id and the time at which the kernel started it (/proc/ID/stat; Linux only)."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from . import Failure
@@ -91,8 +94,6 @@ def free_ports(count, first=None):
         if taken := [p for p in ports if listens(p)]:
             raise Failure(f"port {taken[0]} of 127.0.0.1 is taken: choose another with port=NUMBER, or leave that out to get a free one")
         return list(ports)
-    import random
-
     candidates = random.sample(range(12000, 32000), 2000)
     ports = []
     for port in candidates:
@@ -105,3 +106,14 @@ def free_ports(count, first=None):
         if len(ports) == count:
             return ports
     raise Failure("no free ports between 12000 and 32000")
+
+
+def http_status(url):
+    """The status that a GET of `url` is answered with; None without answer. No proxy is asked."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as answer:
+            return answer.status
+    except urllib.error.HTTPError as e:
+        return e.code
+    except OSError:
+        return None

@@ -6,6 +6,7 @@ on one directory take turns (DIR/lock)."""
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -15,15 +16,21 @@ import time
 from pathlib import Path
 
 from . import Failure, process
+from .cassandra import Cassandra
 from .fetch import cache, say
 from .kafka import Kafka
+from .prometheus import Prometheus
+from .registry import Registry
+from .s3 import S3
 
-SERVERS = {server.name: server for server in (Kafka,)}
+SERVERS = {server.name: server for server in (Kafka, S3, Cassandra, Registry, Prometheus)}
 
 
 def default():
-    """$RIVERRUN_SERVICES_DIR, or `run` in the cache."""
-    return Path(os.environ.get("RIVERRUN_SERVICES_DIR") or cache() / "run")
+    """$RIVERRUN_SERVICES_DIR, or one in the cache for this clone, so that clones do not stop each other's servers."""
+    clone = Path(__file__).resolve().parent.parent.parent
+    own = f"{clone.name}-{hashlib.sha256(str(clone).encode()).hexdigest()[:6]}"
+    return Path(os.environ.get("RIVERRUN_SERVICES_DIR") or cache() / "run" / own)
 
 
 class RunDir:

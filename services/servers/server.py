@@ -23,6 +23,7 @@ class Server:
     version = ""
     about = ""
     options = {}  # option -> (default, what it is for)
+    own_settings = False  # whether it takes server.KEY=VALUE
     start_seconds = 60  # how long until it must answer
     stop_seconds = 10  # how long it may take to end after SIGTERM
 
@@ -41,8 +42,6 @@ class Server:
                 raise Failure(f"{cls.name} has no option '{key}'; it has: {names}")
         return {key: default for key, (default, _) in known.items()} | options
 
-    own_settings = False
-
     def own(self):
         """The user's `server.KEY=VALUE` settings."""
         return {key.removeprefix("server."): value for key, value in self.given.items() if key.startswith("server.")}
@@ -53,6 +52,12 @@ class Server:
         if not text.isdigit() or not least <= int(text) <= most:
             raise Failure(f"{self.name}: option {option}={text}: a whole number from {least} to {most} is expected")
         return int(text)
+
+    def choice(self, option, *values):
+        """An option that is one of a few words."""
+        if self.given[option] not in values:
+            raise Failure(f"{self.name}: option {option}={self.given[option]}: {' or '.join(values)} is expected")
+        return self.given[option]
 
     @classmethod
     def fetch(cls):

@@ -66,6 +66,30 @@ def kafka(services):
 
 
 @pytest.fixture(scope="session")
+def s3(services):
+    """The variables of the object store: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ..."""
+    yield from services.while_up("s3")
+
+
+@pytest.fixture(scope="session")
+def cassandra(services):
+    """The variables of one Cassandra node: CASSANDRA (host:port), CASSANDRA_CA, ..."""
+    yield from services.while_up("cassandra")
+
+
+@pytest.fixture(scope="session")
+def registry(services):
+    """SCHEMA_REGISTRY_URL."""
+    yield from services.while_up("registry")
+
+
+@pytest.fixture(scope="session")
+def prometheus(services):
+    """PROMETHEUS_URL, PROMETHEUS_TARGETS, PROMETHEUS_RULES, PROMTOOL."""
+    yield from services.while_up("prometheus")
+
+
+@pytest.fixture(scope="session")
 def riverrun():
     """The path of the program under test: $RIVERRUN, or what cargo builds (at once, if it is built already)."""
     if given := os.environ.get("RIVERRUN"):
