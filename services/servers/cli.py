@@ -54,7 +54,7 @@ def arguments():
         return added
 
     command("python", "make the tests' Python environment; prints the path of its python")
-    command("fetch", "get programs into the cache, start nothing", "names", nargs="*", choices=[*SERVERS, []], metavar="SERVER")
+    command("fetch", "get programs into the cache, start nothing", "names", nargs="*", metavar="SERVER")
     command("start", "start servers, or what is dead of them, and wait until they answer", "words", nargs="+", metavar="SERVER [OPTION=VALUE]")
     command("stop", "end servers in order (all, if none is named)", "targets", nargs="*", metavar="SERVER[.N]")
     for name, what in (("kill", "SIGKILL"), ("freeze", "SIGSTOP"), ("thaw", "SIGCONT")):
@@ -103,7 +103,7 @@ def logs(run, targets, follow):
 
 def act(args):
     if args.command == "fetch":
-        for name in args.names or SERVERS:
+        for name, _ in wanted(args.names or SERVERS):
             SERVERS[name].fetch()
         return
     if args.command == "python":

@@ -78,9 +78,11 @@ class RunDir:
         server = kind(self.path / name, options, known["ports"] if known else ())
         server.home.mkdir(parents=True, exist_ok=True)
         if not known:
-            server.ports = process.free_ports(server.port_count(), int(options["port"]) if options["port"] else None)
+            server.ports = process.free_ports(server.port_count(), server.number("port", 1, 65500) if options["port"] else None)
             known = {"options": options, "ports": server.ports, "processes": {}, "env": {}}
         dead = [x for x in server.launches() if process.state(known["processes"].get(x.name, {"pid": 0})) == "dead"]
+        if frozen := [process_name for process_name, p in known["processes"].items() if process.state(p) == "frozen"]:
+            raise Failure(f"{', '.join(frozen)}: frozen; 'thaw {frozen[0]}' first")
         if not dead:
             say(f"{name} is running already")
             return
