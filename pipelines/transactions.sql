@@ -10,6 +10,12 @@ SET checkpoint.location = '${DATA_DIR:-./riverrun-data}/checkpoints';
 SET checkpoint.interval = '10 seconds';
 SET trigger.interval = '${TRIGGER_INTERVAL:-0}';          -- 0: continuous; '10 seconds': micro-batches
 
+-- Names of our own for three metrics, beside all others on /metrics: how many, how fast (from a record's time in the topic to
+-- its alert), and how many users there were in the current minute.
+SET metric.transactions_processed_total = 'riverrun_source_rows_total{source="transactions"}';
+SET metric.processing_latency_seconds = 'riverrun_sink_latency_seconds{sink="fraud_alerts"}';
+SET metric.active_users = 'riverrun_window_groups{operator="rapid.window_aggregate"}';
+
 CREATE TABLE transactions (
     transaction_id  VARCHAR NOT NULL,
     user_id         VARCHAR NOT NULL,

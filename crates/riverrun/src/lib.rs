@@ -10,6 +10,7 @@ pub struct Observing;
 
 pub mod cli;
 mod context;
+mod metrics;
 mod program;
 mod tables;
 

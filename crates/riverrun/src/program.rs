@@ -11,6 +11,7 @@ use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
 use riverrun_engine::sink::Sink;
 use riverrun_engine::time::{Clock, SystemClock};
 use riverrun_engine::{Error, Result};
+use riverrun_serve::metrics::declared::Declared;
 use riverrun_sql::plan::{Planned, plan};
 use riverrun_sql::script::Script;
 
@@ -55,6 +56,8 @@ pub struct Program {
     pub graph: Graph,
     /// What `SET` said.
     pub settings: riverrun_sql::plan::Settings,
+    /// The metrics that the script declares (`SET metric.NAME`).
+    pub metrics: Vec<Declared>,
     /// The connectors.
     pub registry: Arc<Registry>,
     /// What they are told.
@@ -76,10 +79,11 @@ impl Program {
         let registry = Arc::new(Registry::default());
         let script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(|e| Error::invalid(e.to_string()))?;
         let Planned { graph, settings } = plan(&script, registry.as_ref()).map_err(|e| Error::invalid(e.to_string()))?;
+        let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;
         let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
         let pipeline = settings.pipeline_name.clone().unwrap_or(stem);
         let context = Context { pipeline, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
-        Ok(Self { script, graph, settings, registry, context })
+        Ok(Self { script, graph, settings, metrics, registry, context })
     }
 
     /// Connects its tables and starts it.

@@ -1,5 +1,5 @@
 //! Riverrun's HTTP endpoint on loopback: other processes ask the running one for its live tables, logs and counts, since
-//! the embedded stores open for one process only.
+//! the embedded stores open for one process only; Prometheus asks it for [`metrics`], an orchestrator whether it lives.
 //!
 //! The running process leaves its address in the data directory ([`discovery`]); `riverrun sql` and `riverrun log` find it
 //! there. [`server`] answers, [`client`] asks; both speak [`protocol`].
@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod discovery;
+pub mod metrics;
 pub mod protocol;
 pub mod server;
 

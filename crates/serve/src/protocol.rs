@@ -9,9 +9,12 @@
 //! | `GET /progress` | the newest report: [`Progress`](riverrun_engine::progress::Progress), or `null` before the first |
 //! | `GET /progress?n=100` | the newest reports, oldest first; 100 are kept |
 //! | `GET /progress/live` | a `Progress` of the last two seconds |
+//! | `GET /metrics` | Prometheus text 0.0.4 or OpenMetrics 1.0.0, by Accept |
+//! | `GET /livez`, `GET /readyz` | [`Status`]; 503 if it does not live, or is not ready |
 //!
 //! A failure is a status of 400 or above and [`Failure`].
 
+use riverrun_engine::runtime::health::Health;
 use riverrun_engine::runtime::stats::{PipelineStats, Role};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +31,37 @@ pub struct SqlRequest {
 pub struct Failure {
     /// For a person.
     pub error: String,
+}
+
+/// Whether the pipeline lives, or is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `ok` or `unavailable`.
+    pub status: String,
+    /// Why it is not.
+    pub problems: Vec<String>,
+}
+
+impl Status {
+    /// The answer of `/livez`.
+    pub fn live(health: &Health) -> Self {
+        Self::new(health.dead.clone())
+    }
+
+    /// The answer of `/readyz`.
+    pub fn ready(health: &Health) -> Self {
+        Self::new(health.dead.iter().chain(&health.not_ready).cloned().collect())
+    }
+
+    fn new(problems: Vec<String>) -> Self {
+        let status = if problems.is_empty() { "ok" } else { "unavailable" };
+        Self { status: status.to_owned(), problems }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
+    }
 }
 
 /// A topic of the embedded log.

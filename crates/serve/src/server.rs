@@ -8,15 +8,18 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use riverrun_engine::error::Kind;
 use riverrun_engine::progress::Progress;
+use riverrun_engine::runtime::health::Health;
 use riverrun_engine::{Error, Result};
 
-use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
+use crate::metrics::accept;
+use crate::metrics::family::{Family, render};
+use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, Status, TopicInfo};
 
 /// What the running process can answer.
 #[async_trait::async_trait]
@@ -31,16 +34,22 @@ pub trait Backend: Send + Sync + 'static {
     fn records(&self, topic: &str, range: LogRange) -> Result<Vec<LogRecord>>;
 
     /// Counts.
-    fn stats(&self) -> Stats;
+    fn stats(&self) -> Result<Stats>;
 
     /// The newest report of progress; none before the first.
-    fn last_progress(&self) -> Option<Arc<Progress>>;
+    fn last_progress(&self) -> Result<Option<Arc<Progress>>>;
 
     /// The newest `n` reports of those that are kept, oldest first.
-    fn recent_progress(&self, n: usize) -> Vec<Arc<Progress>>;
+    fn recent_progress(&self, n: usize) -> Result<Vec<Arc<Progress>>>;
 
     /// What the pipeline did in the last two seconds.
-    fn live_progress(&self) -> Progress;
+    fn live_progress(&self) -> Result<Progress>;
+
+    /// Metrics.
+    fn metrics(&self) -> Vec<Family>;
+
+    /// Whether it lives and is ready.
+    fn health(&self) -> Health;
 }
 
 /// How many reports of progress.
@@ -101,6 +110,9 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route("/stats", get(stats))
         .route("/progress", get(progress))
         .route("/progress/live", get(live_progress))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .with_state(backend)
 }
 
@@ -121,22 +133,42 @@ async fn records(State(backend): State<Arc<dyn Backend>>, Path(topic): Path<Stri
 }
 
 async fn stats(State(backend): State<Arc<dyn Backend>>) -> Response {
-    Json(backend.stats()).into_response()
+    json(backend.stats())
+}
+
+async fn metrics(State(backend): State<Arc<dyn Backend>>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+    let format = accept::format(Some(accept.as_str()).filter(|a| !a.is_empty()));
+    let text = render(&backend.metrics(), format);
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")], text).into_response()
+}
+
+async fn livez(State(backend): State<Arc<dyn Backend>>) -> Response {
+    health(Status::live(&backend.health()))
+}
+
+async fn readyz(State(backend): State<Arc<dyn Backend>>) -> Response {
+    health(Status::ready(&backend.health()))
+}
+
+fn health(status: Status) -> Response {
+    let code = if status.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, [(header::CACHE_CONTROL, "no-store")], Json(status)).into_response()
 }
 
 async fn progress(State(backend): State<Arc<dyn Backend>>, query: Result<Query<Count>, QueryRejection>) -> Response {
     match query {
-        Ok(Query(Count { n: None })) => Json(backend.last_progress().as_deref()).into_response(),
-        Ok(Query(Count { n: Some(n) })) => {
-            let reports = backend.recent_progress(n);
-            Json(reports.iter().map(AsRef::as_ref).collect::<Vec<&Progress>>()).into_response()
-        }
+        Ok(Query(Count { n: None })) => json(backend.last_progress().as_ref().map(|last| last.as_deref()).map_err(Clone::clone)),
+        Ok(Query(Count { n: Some(n) })) => match backend.recent_progress(n) {
+            Ok(reports) => Json(reports.iter().map(AsRef::as_ref).collect::<Vec<&Progress>>()).into_response(),
+            Err(e) => failure(&e),
+        },
         Err(_) => failure(&Error::invalid("n must be a number of reports: /progress?n=10")),
     }
 }
 
 async fn live_progress(State(backend): State<Arc<dyn Backend>>) -> Response {
-    Json(backend.live_progress()).into_response()
+    json(backend.live_progress())
 }
 
 fn json<T: serde::Serialize>(answer: Result<T>) -> Response {

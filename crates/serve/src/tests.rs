@@ -5,11 +5,14 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use riverrun_engine::progress::{Durations, EventTime, Identity, Progress, Timestamp};
+use riverrun_engine::runtime::health::Health;
 use riverrun_engine::{Error, Result};
 
 use crate::client::Client;
 use crate::discovery::{self, Announcement, Running};
-use crate::protocol::{LogRange, LogRecord, Stats, TopicInfo};
+use crate::metrics::family::Family;
+use crate::metrics::starting;
+use crate::protocol::{LogRange, LogRecord, Stats, Status, TopicInfo};
 use crate::server::{Backend, Server};
 
 /// Has so many reports of progress.
@@ -54,22 +57,70 @@ impl Backend for Fixed {
         Ok((range.offset..3).take(range.limit).map(record).collect())
     }
 
-    fn stats(&self) -> Stats {
-        Stats { pipeline: "p".into(), watermark: Some(5), lag: 9, nodes: Vec::new() }
+    fn stats(&self) -> Result<Stats> {
+        Ok(Stats { pipeline: "p".into(), watermark: Some(5), lag: 9, nodes: Vec::new() })
     }
 
-    fn last_progress(&self) -> Option<Arc<Progress>> {
-        self.recent_progress(1).pop()
+    fn last_progress(&self) -> Result<Option<Arc<Progress>>> {
+        Ok(self.recent_progress(1)?.pop())
     }
 
-    fn recent_progress(&self, n: usize) -> Vec<Arc<Progress>> {
+    fn recent_progress(&self, n: usize) -> Result<Vec<Arc<Progress>>> {
         let all = self.0;
-        (all - n.min(all)..all).map(|batch| Arc::new(progress(batch as u64))).collect()
+        Ok((all - n.min(all)..all).map(|batch| Arc::new(progress(batch as u64))).collect())
     }
 
-    fn live_progress(&self) -> Progress {
-        progress(99)
+    fn live_progress(&self) -> Result<Progress> {
+        Ok(progress(99))
     }
+
+    fn metrics(&self) -> Vec<Family> {
+        starting("p")
+    }
+
+    fn health(&self) -> Health {
+        Health { dead: Vec::new(), not_ready: vec!["source orders, partition 3: has not answered yet".into()] }
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
+    let url = format!("http://{}/metrics", server.address());
+    for (accept, content_type, end) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", false),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            true,
+        ),
+    ] {
+        let answer = reqwest::Client::new().get(&url).header("accept", accept).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &content_type.parse().unwrap()));
+        let text = answer.text().await.unwrap();
+        assert!(
+            text.contains("riverrun_live{pipeline=\"p\"} 1\n") && text.contains("riverrun_ready{pipeline=\"p\"} 0\n"),
+            "{text}"
+        );
+        assert_eq!(text.ends_with("# EOF\n"), end);
+        if cfg!(target_os = "linux") {
+            let resident = text.lines().find_map(|l| l.strip_prefix("process_resident_memory_bytes ")).unwrap();
+            assert!(resident.parse::<f64>().unwrap() > 1e6, "{resident}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_is_a_status_and_the_reason() {
+    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{}{path}", server.address())).await.unwrap();
+        (answer.status().as_u16(), answer.json::<Status>().await.unwrap())
+    };
+    assert_eq!(get("/livez").await, (200, Status { status: "ok".into(), problems: Vec::new() }));
+    let (code, status) = get("/readyz").await;
+    assert_eq!((code, status.status.as_str()), (503, "unavailable"));
+    assert_eq!(status.problems, ["source orders, partition 3: has not answered yet"]);
 }
 
 #[tokio::test]

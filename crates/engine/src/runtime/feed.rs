@@ -1,7 +1,7 @@
 //! Feeds one sink, on its own thread and at its own pace: takes from the queue, coalesces, spaces, writes, retries, and
 //! tells what is safe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -47,8 +47,8 @@ pub struct Feed {
 /// Outputs of one task that were taken from the queue and not yet written.
 #[derive(Default)]
 struct Pending {
-    outputs: Vec<EpochOutput>,
-    record_times: Vec<Micros>,
+    outputs: VecDeque<EpochOutput>,
+    record_times: Unacknowledged,
     rows: usize,
     coalesced: usize,
     bytes: usize,
@@ -145,8 +145,8 @@ impl Feed {
         let pending = self.pending.entry(output.task).or_default();
         pending.rows += rows;
         pending.bytes += bytes;
-        pending.record_times.extend(record_time);
-        match (&self.coalesce, pending.outputs.last_mut()) {
+        pending.record_times.extend(record_time.map(|time| (time, 1)));
+        match (&self.coalesce, pending.outputs.back_mut()) {
             (Some(coalesce), Some(last)) => {
                 last.batches.append(&mut output.batches);
                 (last.epoch, last.clock) = (output.epoch, output.clock);
@@ -159,7 +159,7 @@ impl Feed {
                     pending.bytes = kept;
                 }
             }
-            _ => pending.outputs.push(output),
+            _ => pending.outputs.push_back(output),
         }
         Ok(())
     }
@@ -206,13 +206,12 @@ impl Feed {
     fn write_pending(&mut self) -> Result<()> {
         while let Some(mut entry) = self.pending.first_entry() {
             let pending = entry.get_mut();
-            if let (Some(coalesce), Some(output)) = (&self.coalesce, pending.outputs.first_mut())
+            if let (Some(coalesce), Some(output)) = (&self.coalesce, pending.outputs.front_mut())
                 && output.batches.len() > 1
             {
                 output.batches = coalesce.newest(&output.batches)?;
             }
-            while !pending.outputs.is_empty() {
-                let output = &pending.outputs[0];
+            while let Some(output) = pending.outputs.front() {
                 let stopwatch = Stopwatch::start();
                 let written = self.sink.write(output);
                 let stats = self.queue.stats();
@@ -229,10 +228,10 @@ impl Feed {
                 let bytes = bytes.min(pending.bytes);
                 pending.bytes -= bytes;
                 self.queue.release(bytes);
-                pending.outputs.remove(0);
+                pending.outputs.pop_front();
             }
             self.queue.release(pending.bytes);
-            self.unacknowledged.extend(pending.record_times.drain(..));
+            self.unacknowledged.extend(pending.record_times.drain());
             entry.remove();
         }
         Ok(())

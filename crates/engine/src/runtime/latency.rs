@@ -9,7 +9,7 @@ use crate::time::Micros;
 /// Most times that are kept one by one.
 const MOST: usize = 4096;
 
-/// The times of epochs that a sink has taken and not acknowledged.
+/// The times of epochs that a sink has not acknowledged.
 #[derive(Default)]
 pub struct Unacknowledged {
     /// The time of the newest record, and of how many epochs.
@@ -17,12 +17,17 @@ pub struct Unacknowledged {
 }
 
 impl Unacknowledged {
-    /// The sink took epochs whose newest records are of these `times`.
-    pub fn extend(&mut self, times: impl IntoIterator<Item = Micros>) {
-        self.times.extend(times.into_iter().map(|t| (t, 1)));
+    /// So many epochs have newest records of these times.
+    pub fn extend(&mut self, times: impl IntoIterator<Item = (Micros, u64)>) {
+        self.times.extend(times);
         while self.times.len() > MOST {
             self.times = self.times.chunks(2).map(|pair| (least(pair), pair.iter().map(|(_, n)| n).sum())).collect();
         }
+    }
+
+    /// Takes all.
+    pub fn drain(&mut self) -> impl Iterator<Item = (Micros, u64)> {
+        self.times.drain(..)
     }
 
     /// The sink acknowledged all of them at `now`.
@@ -46,12 +51,12 @@ mod tests {
     #[test]
     fn every_epoch_is_observed_once_however_many_wait() {
         let (mut waiting, latency) = (Unacknowledged::default(), Histogram::default());
-        waiting.extend((0..100_000).map(|i| 1_000_000 + i % 2));
+        waiting.extend((0..100_000).map(|i| (1_000_000 + i % 2, 1)));
         assert!(waiting.times.len() <= MOST);
         waiting.acknowledged(1_000_000 + 20_001, &latency);
         let counts = latency.counts();
         assert_eq!((counts.count(), counts.buckets[6]), (100_000, 100_000), "20 ms, in the bucket from 10 to 25 ms");
-        waiting.extend([5_000_000]);
+        waiting.extend([(5_000_000, 1)]);
         waiting.acknowledged(4_000_000, &latency);
         assert_eq!(latency.counts().buckets[0], 1, "a record from the future has no latency");
     }

@@ -8,6 +8,8 @@ use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+mod counts;
+
 use super::{Bindings, Pipeline, Settings};
 use crate::batch::Port;
 use crate::graph::{Edge, Graph, Node, NodeKind, Parallelism, SinkNode, SourceNode};

@@ -30,6 +30,8 @@ use crate::{Program, Variables};
 /// The script that production runs; the demo sets only its variables.
 const SCRIPT: &str = include_str!("../../../../pipelines/transactions.sql");
 const INPUT: &str = "financial-transactions";
+/// Where the demo answers unless told otherwise.
+const PORT: u16 = 8000;
 /// How long the pipeline may take to read what was sent before the demo gives up.
 const CATCH_UP: Micros = 60_000_000;
 
@@ -61,9 +63,9 @@ pub struct Demo {
     /// Another seed, other users. Keep it for one data directory: users who suddenly live elsewhere are alerts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Port of the HTTP endpoint on loopback; 0: any free one.
-    #[arg(long, default_value_t = 0)]
-    port: u16,
+    /// Port of the HTTP endpoint on loopback (metrics, health, SQL); 0: any free one. Default: 8000, or any if that is taken.
+    #[arg(long = "http-port", visible_alias = "port")]
+    port: Option<u16>,
 }
 
 impl Demo {
@@ -77,9 +79,10 @@ impl Demo {
         LogRecords::new(log.clone(), INPUT, None, clock.clone())?;
         let before = Reckoning::before(&program, &log)?;
         let alerts = Alerts::open(log.clone())?;
+        let mut endpoint = self.listen(&program)?;
         let pipeline = program.start(false, None)?;
         let stats = pipeline.stats();
-        let endpoint = Endpoint::start(&program, &pipeline, self.port)?;
+        endpoint.runs(&program, &pipeline)?;
         self.greet(&program, &endpoint, &before);
 
         let generator = self.start_generator(log.clone(), clock.clone(), flag)?;
@@ -90,6 +93,18 @@ impl Demo {
         // Until here the endpoint keeps the tables open: a large one takes a moment to close, and none could read it meanwhile.
         drop(endpoint);
         settled
+    }
+
+    /// On the port that was asked for, else on 8000, else on any.
+    fn listen(&self, program: &Program) -> Result<Endpoint> {
+        match self.port {
+            Some(port) => Endpoint::start(program, port),
+            None => Endpoint::start(program, PORT).or_else(|taken| {
+                let endpoint = Endpoint::start(program, 0)?;
+                println!("{}; it takes port {} instead", taken.message(), endpoint.address.port());
+                Ok(endpoint)
+            }),
+        }
     }
 
     fn variables(&self) -> Result<Variables> {
@@ -118,6 +133,7 @@ impl Demo {
         } else {
             format!(" --data {}", self.data.display())
         };
+        println!("metrics on http://{}/metrics, health on /livez and /readyz", endpoint.address);
         println!("in a second terminal try:");
         println!(
             "  riverrun sql{data} \"SELECT user_id, category, transaction_count, total_amount FROM transaction_aggregates ORDER BY total_amount DESC LIMIT 5\""

@@ -20,6 +20,7 @@ use super::{ScriptArgs, stop_flag};
 #[command(after_help = "Examples:
   riverrun run pipelines/transactions.sql
   riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092
+  riverrun run pipelines/transactions.sql --http-port 9464     then: curl http://127.0.0.1:9464/metrics
   riverrun run history.sql --bounded")]
 pub struct Run {
     #[command(flatten)]
@@ -33,8 +34,8 @@ pub struct Run {
     /// At the end, tell the work of each stage.
     #[arg(long)]
     profile: bool,
-    /// Port of the HTTP endpoint on loopback; 0: any free one.
-    #[arg(long, default_value_t = 0)]
+    /// Port of the HTTP endpoint on loopback (metrics, health, SQL); 0: any free one.
+    #[arg(long = "http-port", visible_alias = "port", default_value_t = 0)]
     port: u16,
 }
 
@@ -43,13 +44,14 @@ impl Run {
     pub fn run(self) -> Result<()> {
         let program = self.script.load()?;
         let flag = stop_flag()?;
+        let mut endpoint = Endpoint::start(&program, self.port)?;
         let listeners = Listeners(vec![Arc::new(ProgressLog::default())]);
         let settings = Settings { bounded: self.bounded, workers: self.workers, listeners, ..Settings::default() };
         let pipeline = program.start_with(BTreeMap::new(), settings)?;
         let stats = pipeline.stats();
-        let endpoint = Endpoint::start(&program, &pipeline, self.port)?;
+        endpoint.runs(&program, &pipeline)?;
         tracing::info!(
-            "{} runs: {} tasks, data in {}, answers on http://{}; Ctrl-C stops it",
+            "{} runs: {} tasks, data in {}, answers on http://{} (/metrics, /progress, /livez, /readyz); Ctrl-C stops it",
             program.context.pipeline,
             stats.tasks.len(),
             program.context.data_dir.display(),

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
 
 mod equals_batch;
+mod metrics;
 mod progress;
 mod slt;

@@ -39,6 +39,10 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What begins the names of metrics that a script declares: `SET metric.orders_total = '…'`. What they may say, the
+    /// crate knows that gives metrics.
+    pub const METRIC: &'static str = "metric.";
+
     /// The names that `SET` knows.
     pub const NAMES: [&'static str; 6] =
         ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "progress.interval", "state.ttl"];
@@ -68,6 +72,7 @@ impl Settings {
                 self.progress_interval = Some(duration()?).filter(|d| *d >= least).ok_or_else(too_short)?;
             }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
+            _ if name.starts_with(Self::METRIC) => {}
             _ => return Err(unknown(name)),
         }
         Ok(())

@@ -86,6 +86,12 @@ impl HistogramCounts {
         Some(BOUNDS_NANOS[BOUNDS_NANOS.len() - 1] as f64 / 1e9)
     }
 
+    /// Adds those of another histogram.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(a, b)| *a += b);
+        self.sum_nanos += other.sum_nanos;
+    }
+
     /// What came since `earlier` of the same histogram.
     pub fn since(&self, earlier: &Self) -> Self {
         let buckets = std::array::from_fn(|i| self.buckets[i].saturating_sub(earlier.buckets[i]));

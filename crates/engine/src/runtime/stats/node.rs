@@ -145,3 +145,24 @@ impl NodeStats {
         self.bad.lock().map(|b| b.clone()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_summed_over_the_tasks_that_have_come_to_the_newest_window() {
+        let node = NodeStats::new("busy", Role::Operator, 4);
+        assert_eq!(node.window_groups(), None, "no windows");
+        let size = StateSize { rows: 1, bytes: 2 };
+        let set = |task, start, end, groups| node.set_state(task, size, Some(CurrentWindow { start, end, groups }));
+        set(0, MIN_TIME, MIN_TIME, 0);
+        assert_eq!(node.window_groups(), Some(0), "windows, but no rows");
+        set(0, 30, 90, 5);
+        set(1, 0, 60, 7);
+        assert_eq!(node.window_groups(), Some(12), "0 to 60 overlaps 30 to 90");
+        set(2, 60, 120, 1);
+        assert_eq!(node.window_groups(), Some(6), "0 to 60 does not overlap 60 to 120");
+        assert_eq!(node.state(), StateSize { rows: 3, bytes: 6 });
+    }
+}

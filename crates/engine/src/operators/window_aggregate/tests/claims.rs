@@ -13,7 +13,7 @@ use super::super::windows::Windows;
 use super::super::{Aggregate, Window, WindowAggregate};
 use super::rows::{Row, Seen, aggregate, aggregates, batch, column, plan};
 use crate::batch::{Batch, Change, Port};
-use crate::operator::{Operator, OperatorSpec, Output, StateSize};
+use crate::operator::{CurrentWindow, Operator, OperatorSpec, Output, StateSize};
 use crate::time::{MAX_TIME, Micros};
 
 const BOTH: [Port; 2] = [Port::Rows, Port::Update];
@@ -152,6 +152,28 @@ fn groups_without_a_window_are_kept_and_given_at_the_end() {
     let mut seen = Seen::default();
     seen.take(&mut out);
     assert_eq!(finals(&seen).len(), 2);
+}
+
+#[test]
+fn the_current_window_is_the_oldest_of_those_that_hold_the_newest_event() {
+    let mut operator = tumbling(false).create(&BOTH).unwrap();
+    let mut current = |rows: &[Row], size| {
+        operator.on_batch(0, Batch::insert(batch(rows, 0, size, 100)), &mut Output::default()).unwrap();
+        end_epoch(&mut operator);
+        let CurrentWindow { start, end, groups } = operator.current_window().unwrap();
+        (start, end, groups)
+    };
+    assert_eq!(current(&[], 100), (i64::MIN, i64::MIN, 0));
+    assert_eq!(current(&[row(10, 1, 1), row(20, 2, 1), row(30, 1, 1)], 100), (0, 100, 2));
+    assert_eq!(current(&[row(110, 3, 1)], 100), (100, 200, 1));
+    assert_eq!(current(&[row(50, 4, 1)], 100), (100, 200, 1), "an older window");
+    // Windows of 200, one every 100: those at 300 and at 400 hold 450.
+    assert_eq!(current(&[row(350, 1, 1), row(360, 2, 1), row(450, 3, 1)], 200), (300, 500, 3));
+
+    let mut kept = plan(Window::None, aggregates().0, false).create(&BOTH).unwrap();
+    insert(&mut kept, &[row(1, 1, 1), row(2, 2, 1)], &mut Output::default());
+    end_epoch(&mut kept);
+    assert_eq!(kept.current_window().map(|w| w.groups), Some(2), "no window at all: all groups");
 }
 
 #[test]
