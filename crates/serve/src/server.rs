@@ -36,12 +36,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Counts.
     fn stats(&self) -> Result<Stats>;
 
-    /// Metrics.
-    fn metrics(&self) -> Vec<Family>;
-
-    /// Whether it lives and is ready.
-    fn health(&self) -> Health;
-
     /// The newest report of progress; none before the first.
     fn last_progress(&self) -> Result<Option<Arc<Progress>>>;
 
@@ -50,6 +44,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What the pipeline did in the last two seconds.
     fn live_progress(&self) -> Result<Progress>;
+
+    /// Metrics.
+    fn metrics(&self) -> Vec<Family>;
+
+    /// Whether it lives and is ready.
+    fn health(&self) -> Health;
 }
 
 /// How many reports of progress.
@@ -158,12 +158,11 @@ fn health(status: Status) -> Response {
 
 async fn progress(State(backend): State<Arc<dyn Backend>>, query: Result<Query<Count>, QueryRejection>) -> Response {
     match query {
-        Ok(Query(Count { n: None })) => json(backend.last_progress().as_ref().map(Option::as_deref).map_err(Error::clone)),
-        Ok(Query(Count { n: Some(n) })) => {
-            let reports = backend.recent_progress(n);
-            let plain = |reports: &Vec<Arc<Progress>>| reports.iter().map(|r| Progress::clone(r)).collect::<Vec<_>>();
-            json(reports.as_ref().map(plain).map_err(Error::clone))
-        }
+        Ok(Query(Count { n: None })) => json(backend.last_progress().as_ref().map(|last| last.as_deref()).map_err(Clone::clone)),
+        Ok(Query(Count { n: Some(n) })) => match backend.recent_progress(n) {
+            Ok(reports) => Json(reports.iter().map(AsRef::as_ref).collect::<Vec<&Progress>>()).into_response(),
+            Err(e) => failure(&e),
+        },
         Err(_) => failure(&Error::invalid("n must be a number of reports: /progress?n=10")),
     }
 }

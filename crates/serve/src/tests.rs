@@ -85,7 +85,7 @@ impl Backend for Fixed {
 
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(0))).unwrap()).await.unwrap();
+    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
     let url = format!("http://{}/metrics", server.address());
     for (accept, content_type, end) in [
         ("*/*", "text/plain; version=0.0.4; charset=utf-8", false),
@@ -112,7 +112,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
 
 #[tokio::test]
 async fn health_is_a_status_and_the_reason() {
-    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(0))).unwrap()).await.unwrap();
+    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
     let get = async |path: &str| {
         let answer = reqwest::get(format!("http://{}{path}", server.address())).await.unwrap();
         (answer.status().as_u16(), answer.json::<Status>().await.unwrap())

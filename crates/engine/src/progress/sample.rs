@@ -55,6 +55,13 @@ struct Partition {
     watermark: Option<Micros>,
 }
 
+impl Partition {
+    /// Both were read one after the other while a task moved them.
+    fn latest(&self) -> Option<i64> {
+        self.end.map(|end| end.max(self.offset.unwrap_or(end)))
+    }
+}
+
 struct Sink {
     rows_safe: u64,
     busy_nanos: u64,
@@ -277,7 +284,7 @@ impl Span<'_> {
             name: node.name.clone(),
             start_offset: places().filter_map(|(p, i)| Some((p, self.from.partitions[i].offset?))).collect(),
             end_offset: places().filter_map(|(p, i)| Some((p, self.to.partitions[i].offset?))).collect(),
-            latest_offset: places().filter_map(|(p, i)| Some((p, self.to.partitions[i].end?))).collect(),
+            latest_offset: places().filter_map(|(p, i)| Some((p, self.to.partitions[i].latest()?))).collect(),
             watermark: places().filter_map(|(p, i)| Some((p, Timestamp(self.to.partitions[i].watermark?)))).collect(),
             lag: places().map(|(_, i)| self.to.partitions[i].lag).sum(),
             num_input_rows: rows,

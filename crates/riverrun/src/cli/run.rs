@@ -51,7 +51,7 @@ impl Run {
         let stats = pipeline.stats();
         endpoint.runs(&program, &pipeline)?;
         tracing::info!(
-            "{} runs: {} tasks, data in {}, answers on http://{} (/metrics, /livez, /readyz); Ctrl-C stops it",
+            "{} runs: {} tasks, data in {}, answers on http://{} (/metrics, /progress, /livez, /readyz); Ctrl-C stops it",
             program.context.pipeline,
             stats.tasks.len(),
             program.context.data_dir.display(),

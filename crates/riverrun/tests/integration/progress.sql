@@ -4,7 +4,7 @@ SET progress.interval = '10 seconds';
 CREATE TABLE readings (
     device VARCHAR NOT NULL, at TIMESTAMP NOT NULL, value DOUBLE NOT NULL,
     WATERMARK FOR at AS at - INTERVAL '10 seconds'
-) WITH (connector = 'filesystem', path = '${INPUT}', format = 'json', bad_records = 'drop');
+) WITH (connector = 'filesystem', path = '${INPUT}', format = 'json', watch = 'true', bad_records = 'drop');
 
 CREATE TABLE minutes WITH (connector = 'blackhole');
 

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use riverrun_engine::progress::{OperatorProgress, Progress, SinkProgress, SourceProgress, Timestamp};
 use riverrun_engine::time::Micros;
 
-use super::units::{bytes, number, span};
+use super::units::{bytes, latency as latency_text, number, span};
 use crate::cli::summary::clock_time;
 
 /// Head of a column, its width with the space before it, and the width of the terminal from which on it is shown.
@@ -72,7 +72,7 @@ fn source_cells(source: &SourceProgress, progress: &Progress) -> Vec<Cell> {
 /// `0 of 123,456 (lag 0), watermark 17:50:01`: where one partition is.
 fn partition_line(source: &SourceProgress, partition: u32, now: Micros) -> Line<'static> {
     let end = source.end_offset.get(&partition).copied().unwrap_or_default();
-    let mut text = format!("  {partition:>4}  offset {}", number(end.max(0) as u64, 20));
+    let mut text = format!("  {partition:>4}  {}", number(end.max(0) as u64, 20));
     if let Some(latest) = source.latest_offset.get(&partition) {
         let lag = latest.saturating_sub(end).max(0) as u64;
         text.push_str(&format!(" of {}, lag {}", number((*latest).max(0) as u64, 20), number(lag, 20)));
@@ -117,7 +117,7 @@ fn plain(text: String) -> Cell {
 
 /// From a record's time to the sink's acknowledgement.
 fn latency(millis: Option<f64>) -> Cell {
-    plain(millis.map_or_else(|| "-".into(), |ms| span(Duration::from_micros((ms * 1e3) as u64))))
+    plain(millis.map_or_else(|| "-".into(), latency_text))
 }
 
 fn trouble(count: u64) -> Style {

@@ -58,26 +58,26 @@ fn draw_head(frame: &mut Frame, area: Rect, view: &View, now: Micros) {
     let name = Span::styled(format!("riverrun top  {}  ", progress.identity.name), Style::new().add_modifier(Modifier::BOLD));
     frame.render_widget(Line::from(vec![name, Span::raw(view.address.clone())]), left);
     frame.render_widget(Line::styled(link, style), right);
-    frame.render_widget(Line::raw(rates_text(progress)), rates);
+    frame.render_widget(Line::raw(rates_text(view)), rates);
     frame.render_widget(Line::raw(time_text(progress)), time);
     frame.render_widget(Line::raw(phases_text(progress)), phases);
     draw_curve(frame, curve, view);
 }
 
-/// On the right of the title: the moment that the numbers are of, or since when there are none.
+/// On the right of the title: the moment that the numbers are of, or for how long there are no new ones.
 fn link_text(view: &View, now: Micros) -> (String, Style) {
-    let at = clock_time(end(&view.progress));
     match view.link {
-        Link::Connected => (format!("{at} UTC"), Style::new()),
+        Link::Connected => (format!("{} UTC", clock_time(end(&view.progress))), Style::new()),
         Link::Disconnected(since) => {
             let waited = span(std::time::Duration::from_micros((now - since).max(0) as u64));
             let red = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
-            (format!("DISCONNECTED {waited}, trying again; shown: {at} UTC"), red)
+            (format!(" DISCONNECTED {waited}, trying again"), red)
         }
     }
 }
 
-fn rates_text(progress: &Progress) -> String {
+fn rates_text(view: &View) -> String {
+    let progress = &view.progress;
     let lag: u64 = progress.sources.iter().map(|s| s.lag).sum();
     let read = if progress.num_input_rows == 0 {
         "idle: nothing comes".to_owned()
@@ -89,7 +89,11 @@ fn rates_text(progress: &Progress) -> String {
             rate(progress.processed_rows_per_second)
         )
     };
-    format!("{read}   lag {} rows   epoch {}", number(lag, 12), number(progress.batch_id, 12))
+    let at = match view.link {
+        Link::Connected => String::new(),
+        Link::Disconnected(_) => format!("at {} UTC: ", clock_time(end(progress))),
+    };
+    format!("{at}{read}   lag {} rows   epoch {}", number(lag, 12), number(progress.batch_id, 12))
 }
 
 fn time_text(progress: &Progress) -> String {
@@ -108,11 +112,12 @@ fn time_text(progress: &Progress) -> String {
 fn phases_text(progress: &Progress) -> String {
     let length = progress.batch_duration.max(1) as f64;
     let d = &progress.duration_ms;
-    let share = |ms: u64| format!("{:.0} %", 100.0 * ms as f64 / length);
+    let share = |ms: u64| format!("{:.0}%", 100.0 * ms as f64 / length);
     format!(
-        "threads: read {}   operators {}   wait for sinks {}   sinks {}   checkpoint {}",
+        "threads: read {}  operate {}  hand over {}  blocked {}  sinks {}  save {}",
         share(d.get_batch),
         share(d.add_batch),
+        share(d.hand_over),
         share(d.backpressure),
         share(d.write_sinks),
         share(d.state_snapshot + d.write_checkpoint + d.commit_offsets),

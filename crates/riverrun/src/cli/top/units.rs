@@ -33,6 +33,16 @@ pub fn bytes(bytes: u64) -> String {
     if unit == 0 || value >= 9.95 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// A latency by one unit, in no more than 7 characters: `0.4 ms`, `83 ms`, `5.2 s`, `4.9 min`.
+pub fn latency(millis: f64) -> String {
+    match millis {
+        ..9.95 => format!("{millis:.1} ms"),
+        ..999.5 => format!("{millis:.0} ms"),
+        ..99_950.0 => format!("{:.1} s", millis / 1e3),
+        _ => format!("{:.1} min", millis / 6e4),
+    }
+}
+
 /// A span of time by its two greatest units: `250 ms`, `12 s`, `10 min 2 s`, `3 h 5 min`, `2 d 1 h`.
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -59,6 +69,14 @@ mod tests {
         assert_eq!(
             [1_234_567, 12_345_678, 999_499_999, 5_000_000_000].map(|n| number(n, 8)),
             ["1.23 M", "12.3 M", "999 M", "5.00 G"]
+        );
+    }
+
+    #[test]
+    fn a_latency_has_one_unit() {
+        assert_eq!(
+            [0.04, 0.42, 9.96, 83.4, 999.6, 5_210.0, 294_000.0].map(latency),
+            ["0.0 ms", "0.4 ms", "10 ms", "83 ms", "1.0 s", "5.2 s", "4.9 min"]
         );
     }
 
