@@ -21,7 +21,7 @@ use riverrun_engine::table::{Column, Emit, Location, Metadata, Options, Table};
 use riverrun_engine::time::{ManualClock, SystemClock};
 use riverrun_engine::{Error, Result};
 
-use super::config::StartingOffsets;
+use super::start::StartingOffsets;
 use super::*;
 use crate::generator::{Generator, Labels, ProduceSettings, Settings, produce};
 use crate::partitioner::partition_of;

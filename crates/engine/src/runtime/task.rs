@@ -14,7 +14,7 @@ use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::NodeId;
 use crate::sink::EpochOutput;
-use crate::source::{Fetch, Limit, OnBadRecord, PartitionReader, Poll, dead_letters};
+use crate::source::{Fetch, Limit, OnBadRecord, Part, PartitionReader, Poll, dead_letters};
 use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
 use crate::{Error, Result};
 
@@ -26,6 +26,8 @@ pub struct Input {
     pub place: Place,
     /// The table's name.
     pub name: String,
+    /// What the partition number stands for, where the source has several topics.
+    pub part: Option<Part>,
     /// The reader.
     pub reader: Box<dyn PartitionReader>,
     /// Where the next epoch begins.
@@ -49,6 +51,14 @@ pub struct Input {
 }
 
 impl Input {
+    /// For people: the source, with the topic where it has several, and the partition there.
+    fn origin(&self) -> (String, u32) {
+        match &self.part {
+            Some(part) => (format!("{}/{}", self.name, part.topic), part.partition),
+            None => (self.name.clone(), self.place.1),
+        }
+    }
+
     fn position(&self) -> Position {
         let (newest, floor) = self.watermark.as_ref().map_or((None, MIN_TIME), Watermark::position);
         Position { source: self.name.clone(), partition: self.place.1, offset: self.offset, newest, floor }
@@ -233,12 +243,16 @@ impl Task {
             stats.add_bad(bad.reason);
         }
         if let (OnBadRecord::Fail, Some(bad)) = (input.on_bad, fetch.bad.first()) {
-            let place = format!("source {}: record at partition {}, offset {}", input.name, input.place.1, bad.offset);
+            let (source, partition) = input.origin();
+            let place = format!("source {source}: record at partition {partition}, offset {}", bad.offset);
             return Err(Error::permanent(format!("{place}: {}: {}", bad.reason, bad.detail))
                 .hint("bad_records = 'drop' or 'dead_letter' (with dead_letter_topic or dead_letter_path) lets the rest go on"));
         }
         let letters = match input.on_bad {
-            OnBadRecord::DeadLetter if !fetch.bad.is_empty() => Some(dead_letters(&input.name, input.place.1, &fetch.bad)?),
+            OnBadRecord::DeadLetter if !fetch.bad.is_empty() => {
+                let (source, partition) = input.origin();
+                Some(dead_letters(&source, partition, &fetch.bad)?)
+            }
             _ => None,
         };
         let (rows, late) = match &mut input.watermark {
