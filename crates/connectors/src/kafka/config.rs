@@ -160,6 +160,19 @@ impl Config {
         client.create_native_config().map(|_| ()).map_err(|e| classify(&e, "options"))
     }
 
+    /// Whether the files that options name are there: OpenSSL's own message does not say which one is not.
+    pub fn check_files(&self) -> Result<()> {
+        for property in ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"] {
+            if let Some(path) = self.properties.get(property).filter(|path| *path != "probe")
+                && let Err(error) = std::fs::metadata(path)
+            {
+                let option = property.replace('.', "_");
+                return Err(Error::invalid(format!("option '{option}': '{path}' cannot be read: {error}")));
+            }
+        }
+        Ok(())
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", &self.client_id);

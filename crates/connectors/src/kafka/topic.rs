@@ -20,8 +20,12 @@ use super::config::{Config, Topics};
 /// How long one question lasts, before it is looked why there is no answer.
 const QUESTION: Duration = Duration::from_millis(500);
 
+/// How long events are taken in after a question that was not answered.
+const EVENTS: Duration = Duration::from_millis(20);
+
 /// A client that only asks; also what sinks use, since a consumer's question never creates a topic.
 pub(super) fn asker(config: &Config) -> Result<BaseConsumer<Callbacks>> {
+    config.check_files()?;
     let created = config.consumer().create_with_context(Callbacks::default());
     created.map_err(|e| classify(&e, &format!("client for {}", config.topics)))
 }
@@ -79,8 +83,8 @@ fn ask(client: &BaseConsumer<Callbacks>, config: &Config, topic: Option<&str>) -
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
-        // The reason comes as an event.
-        while client.poll(Duration::ZERO).is_some() {}
+        // The reason comes as an event, maybe behind lines of the client's log: a poll without a wait takes one of either.
+        while client.poll(EVENTS).is_some() {}
         let callbacks = client.context();
         if let Some(trouble) = callbacks.refused() {
             let what = format!("Kafka at {} refuses: {}", config.brokers, trouble.reason);

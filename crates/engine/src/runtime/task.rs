@@ -166,6 +166,8 @@ impl Task {
         let moved = self.move_watermarks(now, ended);
         self.tell_lag();
         if rows == 0 && !moved && !ended {
+            // What came last is kept in time too, whether or not anything follows it.
+            self.checkpoint(false)?;
             return Ok(Progress::Idle);
         }
         self.clock = clock;
