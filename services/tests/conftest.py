@@ -5,6 +5,7 @@ A fixture named after a server starts it, unless it runs already in the default 
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -95,7 +96,25 @@ def riverrun():
     if given := os.environ.get("RIVERRUN"):
         assert os.access(given, os.X_OK), f"RIVERRUN={given} is not a program"
         return Path(given)
+    return _built()
+
+
+@pytest.fixture(scope="session")
+def riverrun_tls(riverrun):
+    """The program with TLS: $RIVERRUN_TLS, or what cargo builds with the feature kafka-tls (needs OpenSSL's headers)."""
+    if given := os.environ.get("RIVERRUN_TLS"):
+        assert os.access(given, os.X_OK), f"RIVERRUN_TLS={given} is not a program"
+        return Path(given)
+    built = _built("--features", "kafka-tls")
+    kept = built.with_name("riverrun-kafka-tls")
+    shutil.copy2(built, kept)
+    if not os.environ.get("RIVERRUN"):
+        _built()  # the other fixture's program stands in its place again
+    return kept
+
+
+def _built(*arguments):
     target = Path(os.environ.get("CARGO_TARGET_DIR") or Path.home() / ".cache" / "riverrun" / "target")
-    build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "riverrun"]
+    build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "riverrun", *arguments]
     subprocess.run(build, cwd=ROOT, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True)
     return target / "release" / "riverrun"

@@ -140,7 +140,7 @@ impl Registry {
             let what = format!("connector '{}' has no topics", description.name);
             return Err(table.options.error("dead_letter_topic", &what).hint("use dead_letter_path = '…'"));
         }
-        let own = |name: &str| name == "connector" || (description.has_option(name) && name != "topic");
+        let own = |name: &str| name == "connector" || (description.has_option(name) && !name.starts_with("topic"));
         let values = table.options.iter().filter(|(name, _)| own(name)).map(|(n, v)| (n.to_owned(), v.clone())).collect();
         Ok(Options::new(values).with("topic", topic).with("format", "json"))
     }

@@ -77,6 +77,15 @@ pub enum Poll {
     End,
 }
 
+/// What a partition number stands for where a source reads several topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The topic.
+    pub topic: String,
+    /// The partition in it.
+    pub partition: u32,
+}
+
 /// Reads one partition, in order. Decoding happens in [`poll`](PartitionReader::poll), on the worker's thread.
 pub trait PartitionReader: Send {
     /// Reads on. `clock` is the epoch's clock: the value of the metadata column `processing_time`.
@@ -92,6 +101,13 @@ pub trait PartitionReader: Send {
 pub trait Source: Send + Sync {
     /// How many partitions there are. Fixed for the life of a pipeline; numbered from 0.
     fn partitions(&self) -> Result<u32>;
+
+    /// The part of the source behind a partition number, where it has several topics. Parts with equal partition numbers
+    /// hold equal keys and are read by one task. `None`: the number says it all.
+    fn part(&self, partition: u32) -> Option<Part> {
+        let _ = partition;
+        None
+    }
 
     /// Where this pipeline starts when it has no position of its own (the table's `starting_offsets`).
     fn start(&self, partition: u32) -> Start {

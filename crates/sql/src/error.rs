@@ -15,7 +15,7 @@ pub struct ScriptError {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// The text of that line, as the user wrote it: values of variables never show.
+    /// The text of that line, as the user wrote it: values of variables never show, nor do those of passwords.
     pub line: Option<String>,
 }
 
@@ -23,7 +23,7 @@ impl ScriptError {
     /// An error at a place of `text`; line 0 means the script as a whole.
     pub fn new(file: &str, text: &str, location: Location, message: impl Into<String>) -> Self {
         let line = location.line.checked_sub(1).and_then(|n| text.lines().nth(usize::try_from(n).ok()?));
-        Self { file: file.to_owned(), location, message: message.into(), hint: None, line: line.map(str::to_owned) }
+        Self { file: file.to_owned(), location, message: message.into(), hint: None, line: line.map(without_secrets) }
     }
 
     /// Adds what to write instead.
@@ -31,6 +31,28 @@ impl ScriptError {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// A line with a dot for each character of a text that is given to a name such as `sasl_password`.
+fn without_secrets(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut name = String::new();
+    let (mut quoted, mut secret) = (false, false);
+    for c in line.chars() {
+        if c == '\'' {
+            quoted = !quoted;
+            // A quoted name ('kafka.sasl.password') is a text before `=`, a value one behind it.
+            secret = quoted && name.contains('=') && ["password", "secret", "pem"].iter().any(|word| name.contains(word));
+            shown.push(c);
+        } else {
+            shown.push(if secret { '•' } else { c });
+            match c {
+                ',' | '(' if !quoted => name.clear(),
+                _ => name.extend(c.to_lowercase()),
+            }
+        }
+    }
+    shown
 }
 
 impl fmt::Display for ScriptError {
@@ -50,5 +72,17 @@ impl fmt::Display for ScriptError {
             write!(f, "\n  hint: {hint}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_an_error_shows_no_password() {
+        let text = "CREATE TABLE t WITH (topic = 'a', sasl_password = 'hun,ter2', 'kafka.ssl.key.password'='hunter2', x = 'y');";
+        let told = ScriptError::new("s.sql", text, Location { line: 1, column: 1 }, "no").to_string();
+        assert!(told.contains("topic = 'a', sasl_password = '••••••••', 'kafka.ssl.key.password'='•••••••', x = 'y'"), "{told}");
     }
 }

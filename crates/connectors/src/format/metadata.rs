@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, ListArray, StringArray, StringBuilder, StructArray,
+    ArrayBuilder, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, ListArray, MapArray, StringArray, StringBuilder, StructArray,
     TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
@@ -31,20 +31,20 @@ pub(super) fn check(field: &FieldRef, metadata: Metadata) -> Result<()> {
         (Metadata::Key, DataType::Utf8 | DataType::Binary) | (Metadata::Topic, DataType::Utf8) => return Ok(()),
         (Metadata::Partition, DataType::Int32 | DataType::Int64) | (Metadata::Offset, DataType::Int64) => return Ok(()),
         (Metadata::Timestamp | Metadata::ProcessingTime, DataType::Timestamp(TimeUnit::Microsecond, _)) => return Ok(()),
-        (Metadata::Headers, DataType::List(item)) if header_fields(item).is_some() => return Ok(()),
+        (Metadata::Headers, DataType::List(item) | DataType::Map(item, _)) if header_fields(item).is_some() => return Ok(()),
         (Metadata::Key, _) => "VARCHAR or BINARY",
         (Metadata::Topic, _) => "VARCHAR",
         (Metadata::Partition, _) => "INT",
         (Metadata::Offset, _) => "BIGINT",
         (Metadata::Timestamp | Metadata::ProcessingTime, _) => "TIMESTAMP",
-        (Metadata::Headers, _) => "STRUCT<key VARCHAR, value BINARY>[]",
+        (Metadata::Headers, _) => "MAP<VARCHAR, BINARY> or STRUCT<key VARCHAR, value BINARY>[]",
     };
     let name = Metadata::NAMES.iter().find(|(_, m)| *m == metadata).map_or("", |(n, _)| n);
     let found = sql_type(field.data_type());
     Err(Error::invalid(format!("column {}: METADATA FROM '{name}' is {wanted}, not {found}", field.name())))
 }
 
-/// The fields of a header's struct, where they are such.
+/// The fields of a header's struct (or of a map's entry), where they are such.
 fn header_fields(item: &FieldRef) -> Option<&Fields> {
     match item.data_type() {
         DataType::Struct(fields) => match fields.iter().map(|f| f.data_type()).collect::<Vec<_>>()[..] {
@@ -76,12 +76,26 @@ pub(super) fn column(
             Arc::new(places.map(|p| p.timestamp).collect::<TimestampMicrosecondArray>().with_data_type(t.clone()))
         }
         (Metadata::ProcessingTime, t) => Arc::new(TimestampMicrosecondArray::from_value(clock, rows).with_data_type(t.clone())),
-        (Metadata::Headers, DataType::List(item)) => headers(item, records, range)?,
-        (Metadata::Headers, _) => return Err(Error::permanent("the headers column is no list")),
+        (Metadata::Headers, DataType::List(item)) => {
+            let (lengths, entries) = headers(item, records, range, false)?;
+            Arc::new(ListArray::try_new(Arc::clone(item), lengths, Arc::new(entries), None)?)
+        }
+        (Metadata::Headers, DataType::Map(item, sorted)) => {
+            let (lengths, entries) = headers(item, records, range, true)?;
+            Arc::new(MapArray::try_new(Arc::clone(item), lengths, entries, None, *sorted)?)
+        }
+        (Metadata::Headers, _) => return Err(Error::permanent("the headers column is neither a list nor a map")),
     })
 }
 
-fn headers(item: &FieldRef, records: &Records, range: Range<usize>) -> Result<ArrayRef> {
+/// The headers of the good records, and where each record's end. With `unique` the last header of a name stands for all: a
+/// map has each key once.
+fn headers(
+    item: &FieldRef,
+    records: &Records,
+    range: Range<usize>,
+    unique: bool,
+) -> Result<(OffsetBuffer<i32>, StructArray)> {
     let fields = header_fields(item).ok_or_else(|| Error::permanent("the headers column is no list of key and value"))?;
     let mut names = StringBuilder::new();
     let mut texts = StringBuilder::new();
@@ -90,16 +104,20 @@ fn headers(item: &FieldRef, records: &Records, range: Range<usize>) -> Result<Ar
     let as_text = fields[1].data_type() == &DataType::Utf8;
     for (_, place) in records.good(range) {
         let headers = records.headers(place);
-        lengths.push(headers.len());
-        for (name, value) in headers {
+        let before = names.len();
+        for (i, (name, value)) in headers.iter().enumerate() {
+            if unique && headers[i + 1..].iter().any(|(later, _)| later == name) {
+                continue;
+            }
             names.append_value(name);
             match as_text {
                 true => texts.append_option(value.as_deref().map(String::from_utf8_lossy)),
                 false => values.append_option(value.as_deref()),
             }
         }
+        lengths.push(names.len() - before);
     }
     let values: ArrayRef = if as_text { Arc::new(texts.finish()) } else { Arc::new(values.finish()) };
     let entries = StructArray::try_new(fields.clone(), vec![Arc::new(names.finish()), values], None)?;
-    Ok(Arc::new(ListArray::try_new(Arc::clone(item), OffsetBuffer::from_lengths(lengths), Arc::new(entries), None)?))
+    Ok((OffsetBuffer::from_lengths(lengths), entries))
 }

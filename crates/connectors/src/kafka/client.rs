@@ -1,6 +1,7 @@
 //! What source and sink share of librdkafka: its errors sorted by what to do about them, and its callbacks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -10,19 +11,26 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::statistics::Statistics;
 use riverrun_engine::Error;
 
+use super::properties::is_secret;
+
 /// Sorts an error of librdkafka; `what` says what was tried.
 pub(super) fn classify(error: &KafkaError, what: &str) -> Error {
     if let KafkaError::ClientConfig(_, why, name, value) = error {
-        let shown = if name.contains("password") || name.contains("secret") { "…" } else { value.as_str() };
-        return Error::invalid(format!("{what}: property '{name}' = '{shown}': {why}"))
-            .hint("properties behind 'kafka.' are librdkafka's (its CONFIGURATION.md lists them)");
+        // Of a secret the reason is withheld too: it may show the value.
+        let message = match is_secret(name) {
+            true => format!("{what}: property '{name}': its value is not accepted"),
+            false => format!("{what}: property '{name}' = '{value}': {why}"),
+        };
+        return Error::invalid(message).hint("properties behind 'kafka.' are librdkafka's (its CONFIGURATION.md lists them)");
     }
     let Some(code) = error.rdkafka_error_code() else { return Error::permanent(format!("{what}: {error}")) };
     let message = format!("{what}: {code}");
     match code {
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::SSL => {
-            Error::permanent(message).hint("check security.protocol and the sasl options")
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            Error::permanent(message).hint("check the options security_protocol and sasl_*")
         }
+        // Also what a broker that goes away in the middle of a handshake looks like.
+        Code::SSL => Error::transient(message).hint("check the options security_protocol and ssl_*"),
         Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
             Error::permanent(message).hint("the user lacks the right; see the cluster's ACLs")
         }
@@ -55,19 +63,48 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A client's callbacks: what librdkafka logs goes to the program's log, where partitions end is kept.
+/// The last trouble that librdkafka had with the brokers.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    /// What kind.
+    pub code: Code,
+    /// In librdkafka's words, with the broker's address.
+    pub reason: String,
+}
+
+/// What the statistics say about a topic that is read.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// How many partitions it had when the run began.
+    pub expected: u32,
+    /// How many it has.
+    pub partitions: u32,
+    /// Where a reader finds the end now, by partition.
+    pub ends: BTreeMap<i32, i64>,
+}
+
+/// A client's callbacks: what librdkafka logs goes to the program's log, what it finds out about the cluster is kept.
 #[derive(Default)]
 pub(super) struct Callbacks {
     /// The last trouble with the brokers, for messages.
-    pub trouble: Mutex<Option<String>>,
-    /// Where a reader of committed records finds the end now, by partition.
-    pub ends: Mutex<BTreeMap<i32, i64>>,
+    pub trouble: Mutex<Option<Trouble>>,
+    /// Whether no broker could be reached, until somebody takes notice.
+    pub down: AtomicBool,
+    /// The topics that are read.
+    pub topics: Mutex<BTreeMap<String, Seen>>,
+    /// Whether a topic has more partitions than the run began with.
+    pub grown: AtomicBool,
 }
 
 impl Callbacks {
     /// The last trouble with the brokers, as the end of a sentence.
     pub fn because(&self) -> String {
-        lock(&self.trouble).as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default()
+        lock(&self.trouble).as_ref().map(|trouble| format!(" ({})", trouble.reason)).unwrap_or_default()
+    }
+
+    /// An error that waiting will not cure: the brokers were reached and did not let us in.
+    pub fn refused(&self) -> Option<Trouble> {
+        lock(&self.trouble).as_ref().filter(|trouble| trouble.code == Code::Authentication).cloned()
     }
 }
 
@@ -78,15 +115,31 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka");
-        *lock(&self.trouble) = Some(reason.to_owned());
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut trouble = lock(&self.trouble);
+        if code == Code::AllBrokersDown {
+            self.down.store(true, Relaxed);
+            // Why each of them is down was told before, and says more.
+            if trouble.is_some() {
+                return;
+            }
+        }
+        *trouble = Some(Trouble { code, reason: reason.to_owned() });
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut ends = lock(&self.ends);
-        for partition in statistics.topics.values().flat_map(|topic| topic.partitions.values()) {
-            let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
-            if end >= 0 {
-                ends.insert(partition.partition, end);
+        let mut topics = lock(&self.topics);
+        for (name, topic) in &statistics.topics {
+            let Some(seen) = topics.get_mut(name) else { continue };
+            for partition in topic.partitions.values().filter(|p| p.partition >= 0) {
+                seen.partitions = seen.partitions.max(partition.partition.unsigned_abs() + 1);
+                let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+                if end >= 0 {
+                    seen.ends.insert(partition.partition, end);
+                }
+            }
+            if seen.partitions > seen.expected {
+                self.grown.store(true, Relaxed);
             }
         }
     }

@@ -1,35 +1,82 @@
-//! The options of a Kafka table, parsed, and the librdkafka properties that they make.
+//! The options of a Kafka table, parsed, and the librdkafka configuration that they make.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
+use regex::Regex;
 use riverrun_engine::source::{OnBadRecord, Start};
 use riverrun_engine::table::{Options, Table};
 use riverrun_engine::{Error, Result};
-use serde_json::Value;
 
 use super::client::classify;
+use super::properties::passed_on;
+use super::start::StartingOffsets;
 use crate::connector::on_bad_record;
 
-/// Options that are librdkafka's own, by their own names.
-const SECURITY: [&str; 5] = ["security.protocol", "sasl.mechanism", "sasl.username", "sasl.password", "ssl.ca.location"];
-/// Properties that what this connector promises rests upon.
-const OURS: [&str; 7] = [
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "auto.offset.reset",
-    "enable.idempotence",
-    "transactional.id",
-];
+/// Which topics a table stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Topics {
+    /// These, in this order.
+    Named(Vec<String>),
+    /// Those whose whole name fits when a run begins, by name.
+    Pattern(Regex),
+}
+
+impl Topics {
+    fn of(options: &Options) -> Result<Self> {
+        let hint = "a table has either topic = 'a' (several: 'a,b') or topic_pattern = 'a-.*'";
+        match (options.get("topic"), options.get("topic_pattern")) {
+            (Some(topics), None) => Self::named(options, &topics),
+            (None, Some(pattern)) => match Regex::new(&format!("^(?:{pattern})$")) {
+                Ok(regex) => Ok(Self::Pattern(regex)),
+                Err(error) => Err(options.error("topic_pattern", &format!("'{pattern}' is no regular expression: {error}"))),
+            },
+            (Some(_), Some(_)) => Err(options.error("topic_pattern", "the option 'topic' is there too").hint(hint)),
+            (None, None) => Err(Error::invalid("the option 'topic' is missing").hint(hint)),
+        }
+    }
+
+    fn named(options: &Options, topics: &str) -> Result<Self> {
+        let mut names: Vec<String> = Vec::new();
+        for name in topics.split(',').map(str::trim) {
+            if name.is_empty() || name.len() > 249 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+                let hint = "a topic's name has up to 249 letters, digits, dots, underscores and hyphens; for a regular \
+                            expression there is topic_pattern";
+                return Err(options.error("topic", &format!("'{name}' cannot be a topic")).hint(hint));
+            }
+            if names.iter().any(|n| n == name) {
+                return Err(options.error("topic", &format!("'{name}' is named twice")));
+            }
+            names.push(name.to_owned());
+        }
+        Ok(Self::Named(names))
+    }
+
+    /// The topic, where it is just one by name: what can be written to.
+    pub fn one(&self) -> Option<&str> {
+        match self {
+            Self::Named(names) if names.len() == 1 => Some(&names[0]),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(names) => write!(f, "topic '{}'", names.join("', '")),
+            Self::Pattern(pattern) => write!(f, "topics like '{}'", pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$")),
+        }
+    }
+}
 
 /// A Kafka table's options. Shown nowhere: it holds passwords.
 #[derive(Clone)]
 pub(super) struct Config {
     pub brokers: String,
-    pub topic: String,
+    pub topics: Topics,
     pub group: String,
     pub start: StartingOffsets,
     pub fail_on_data_loss: bool,
@@ -40,9 +87,12 @@ pub(super) struct Config {
     pub partitions: i32,
     /// Of a topic that has to be created; -1: the brokers' default.
     pub replication: i32,
+    /// Of a topic that has to be created: names and values of its own configuration.
+    pub topic_config: Vec<(&'static str, String)>,
     /// How long a question to the brokers may take: 10 seconds, or `kafka.socket.timeout.ms`.
     pub patience: Duration,
-    compression: String,
+    isolation: &'static str,
+    compression: &'static str,
     client_id: String,
     /// What the user passes on to librdkafka.
     properties: BTreeMap<String, String>,
@@ -60,34 +110,27 @@ impl Config {
     /// The configuration of a table without columns and keys.
     pub fn of_options(options: &Options, pipeline: &str) -> Result<Self> {
         let text = |name: &str, default: &str| options.get(name).unwrap_or_else(|| default.to_owned());
-        let topic = options.required("topic")?;
-        if topic.contains(',') || topic.starts_with('^') {
-            return Err(options
-                .error("topic", "one table reads one topic; lists and patterns of topics are not supported yet")
-                .hint("declare a table for each topic and put them together with UNION ALL"));
-        }
-        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-            let hint = "a topic's name has up to 249 letters, digits, dots, underscores and hyphens";
-            return Err(options.error("topic", &format!("'{topic}' cannot be a topic")).hint(hint));
-        }
         let partitions: i32 = options.parse("partitions", "a number of partitions")?.unwrap_or(10);
         if partitions < 1 {
             return Err(options.error("partitions", "there must be at least one"));
         }
         let properties = passed_on(options)?;
         let patience = properties.get("socket.timeout.ms").and_then(|millis| millis.parse().ok());
-        let start = options.get("starting_offsets").map(|text| StartingOffsets::parse(&text)).transpose();
+        let levels = ["read_committed", "read_uncommitted"].map(|level| (level, level));
+        let codecs = ["none", "gzip", "snappy", "lz4", "zstd"].map(|codec| (codec, codec));
         Ok(Self {
             brokers: text("brokers", "localhost:9092"),
-            topic,
+            topics: Topics::of(options)?,
             group: text("group", pipeline),
-            start: start.map_err(|what| options.error("starting_offsets", &what))?.unwrap_or(StartingOffsets::All(Start::Latest)),
+            start: start(options)?,
             fail_on_data_loss: options.parse("fail_on_data_loss", "true or false")?.unwrap_or(true),
             bad_records: on_bad_record(options)?,
             key: text("key", "").split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
             partitions,
             replication: options.parse("replication", "a number of replicas")?.unwrap_or(-1),
-            compression: text("compression", "lz4"),
+            topic_config: topic_config(options)?,
+            isolation: options.one_of("isolation_level", &levels)?.unwrap_or("read_committed"),
+            compression: options.one_of("compression", &codecs)?.unwrap_or("lz4"),
             client_id: text("client_id", "riverrun"),
             patience: patience.map_or(Duration::from_secs(10), Duration::from_millis),
             properties,
@@ -99,13 +142,35 @@ impl Config {
         let mut client = self.producer();
         let built_in = client.create_native_config().and_then(|c| c.get("builtin.features")).unwrap_or_default();
         let has = |feature: &str| built_in.split(',').any(|f| f.trim() == feature);
-        let protocol = self.properties.get("security.protocol").map_or("", String::as_str);
-        if protocol.to_ascii_lowercase().ends_with("ssl") && !has("ssl") {
-            let message = format!("option 'security.protocol': TLS ('{protocol}') was not compiled into this program");
-            return Err(Error::invalid(message).hint("build with rdkafka's feature 'ssl', or use a plaintext listener"));
+        let needs = |property: &str, is: &dyn Fn(&str) -> bool| {
+            self.properties.get(property).filter(|value| is(&value.to_ascii_lowercase())).map(|value| (property.to_owned(), value))
+        };
+        let tls = needs("security.protocol", &|v| v.ends_with("ssl")).filter(|_| !has("ssl"));
+        let scram = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|p| needs(p, &|v| v.starts_with("scram")));
+        if let Some((property, value)) = tls.or(scram.filter(|_| !has("sasl_scram"))) {
+            let option = property.replace('.', "_");
+            let message = format!("option '{option}': '{value}' needs TLS, which was not compiled into this program");
+            return Err(Error::invalid(message).hint("build with --features kafka-tls (needs OpenSSL's headers and library)"));
+        }
+        if self.compression == "zstd" && !has("zstd") {
+            let message = "option 'compression': zstd was not compiled into this program";
+            return Err(Error::invalid(message).hint("build with --features kafka-zstd, or use lz4"));
         }
         client.extend(self.consumer().config_map().into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
         client.create_native_config().map(|_| ()).map_err(|e| classify(&e, "options"))
+    }
+
+    /// Whether the files that options name are there: OpenSSL's own message does not say which one is not.
+    pub fn check_files(&self) -> Result<()> {
+        for property in ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"] {
+            if let Some(path) = self.properties.get(property).filter(|path| *path != "probe")
+                && let Err(error) = std::fs::metadata(path)
+            {
+                let option = property.replace('.', "_");
+                return Err(Error::invalid(format!("option '{option}': '{path}' cannot be read: {error}")));
+            }
+        }
+        Ok(())
     }
 
     fn client(&self) -> ClientConfig {
@@ -118,10 +183,12 @@ impl Config {
 
     pub fn consumer(&self) -> ClientConfig {
         let mut config = self.client();
-        config.set("group.id", &self.group).set("isolation.level", "read_committed");
-        // Enough to be fetched ahead for a worker, for each partition, and no more.
-        config.set("queued.max.messages.kbytes", "16384").set("fetch.wait.max.ms", "50").set("statistics.interval.ms", "1000");
+        // Enough to be fetched ahead for a worker, for each partition, and no more; taken up again at once when it was full.
+        config.set("queued.max.messages.kbytes", "16384").set("fetch.queue.backoff.ms", "5").set("fetch.wait.max.ms", "50");
+        // Added partitions are found within this time.
+        config.set("topic.metadata.refresh.interval.ms", "30000");
         config.extend(self.properties.clone());
+        config.set("group.id", &self.group).set("isolation.level", self.isolation).set("statistics.interval.ms", "1000");
         // Positions are the pipeline's; the end of a partition ends a bounded run; a lost offset is an error, never a jump.
         config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
@@ -130,79 +197,37 @@ impl Config {
 
     pub fn producer(&self) -> ClientConfig {
         let mut config = self.client();
-        config.set("partitioner", "murmur2_random").set("compression.type", &self.compression);
+        config.set("partitioner", "murmur2_random");
         // A record that was taken is never given up by itself: brokers that are away hold the pipeline back, no more.
         config.set("message.timeout.ms", "0").set("linger.ms", "5");
+        // Bounded by bytes: what waits for the brokers, beyond the sink's own queue.
+        config.set("queue.buffering.max.kbytes", "65536").set("queue.buffering.max.messages", "1000000");
         config.extend(self.properties.clone());
-        config.set("enable.idempotence", "true").set("acks", "all");
+        config.set("compression.type", self.compression).set("enable.idempotence", "true").set("acks", "all");
         config
     }
 }
 
-/// `kafka.*` without the prefix, and the options of security.
-fn passed_on(options: &Options) -> Result<BTreeMap<String, String>> {
-    let mut properties = BTreeMap::new();
-    for (name, value) in options.iter() {
-        let property = name.strip_prefix("kafka.").or_else(|| SECURITY.contains(&name).then_some(name));
-        let Some(property) = property else { continue };
-        if OURS.contains(&property) {
-            return Err(options.error(name, "exactness rests upon this property: it is Riverrun's to set"));
+fn start(options: &Options) -> Result<StartingOffsets> {
+    let Some(text) = options.get("starting_offsets") else { return Ok(StartingOffsets::All(Start::Latest)) };
+    let start = StartingOffsets::parse(&text).map_err(|what| options.error("starting_offsets", &what))?;
+    match (&start, Topics::of(options)?.one()) {
+        (StartingOffsets::Each(_), None) => {
+            let hint = "write {\"topic\": {\"0\": 42}}";
+            Err(options.error("starting_offsets", "with several topics offsets are by topic and partition").hint(hint))
         }
-        properties.insert(property.to_owned(), value.value.clone());
-    }
-    Ok(properties)
-}
-
-/// Where a pipeline without a position starts.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum StartingOffsets {
-    /// The same for all partitions.
-    All(Start),
-    /// By partition; one that is not named starts at its earliest.
-    Each(BTreeMap<u32, Start>),
-}
-
-impl StartingOffsets {
-    /// `earliest`, `latest`, a time, or `{"0": 42}`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "earliest" => Ok(Self::All(Start::Earliest)),
-            "latest" => Ok(Self::All(Start::Latest)),
-            json if json.starts_with('{') => by_partition(json),
-            time => match (time.parse::<i64>(), chrono::DateTime::parse_from_rfc3339(time)) {
-                (Ok(millis), _) => Ok(Self::All(Start::Time(millis.saturating_mul(1000)))),
-                (_, Ok(time)) => Ok(Self::All(Start::Time(time.timestamp_micros()))),
-                _ => Err(format!("'{time}' is not earliest, latest, a time, or JSON such as {{\"0\": 42}}")),
-            },
-        }
-    }
-
-    pub fn of(&self, partition: u32) -> Start {
-        match self {
-            Self::All(start) => *start,
-            Self::Each(starts) => starts.get(&partition).copied().unwrap_or(Start::Earliest),
-        }
+        _ => Ok(start),
     }
 }
 
-fn by_partition(json: &str) -> Result<StartingOffsets, String> {
-    let wrong = || format!("'{json}' is not JSON by partition such as {{\"0\": 42, \"1\": -2}}");
-    let mut object = match serde_json::from_str(json) {
-        Ok(Value::Object(object)) => object,
-        _ => return Err(wrong()),
-    };
-    // Spark's way: the topic around it.
-    if let Some(Value::Object(of_topic)) = object.values().next().filter(|_| object.len() == 1) {
-        object = of_topic.clone();
+/// `retention` and `retention_bytes`, as the topic's own configuration has them.
+fn topic_config(options: &Options) -> Result<Vec<(&'static str, String)>> {
+    let mut config = Vec::new();
+    match options.get("retention").as_deref().map(str::trim) {
+        None => {}
+        Some("forever") => config.push(("retention.ms", "-1".to_owned())),
+        Some(_) => config.extend(options.duration("retention")?.map(|d| ("retention.ms", d.as_millis().to_string()))),
     }
-    let start = |(partition, offset): (String, Value)| {
-        let start = match offset.as_i64().ok_or_else(wrong)? {
-            -2 => Start::Earliest,
-            -1 => Start::Latest,
-            offset if offset >= 0 => Start::Offset(offset),
-            _ => return Err(wrong()),
-        };
-        Ok((partition.parse().map_err(|_| wrong())?, start))
-    };
-    object.into_iter().map(start).collect::<Result<_, _>>().map(StartingOffsets::Each)
+    config.extend(options.bytes("retention_bytes")?.map(|bytes| ("retention.bytes", bytes.to_string())));
+    Ok(config)
 }

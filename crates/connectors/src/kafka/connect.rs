@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use riverrun_engine::Result;
+use riverrun_engine::{Error, Result};
 use riverrun_engine::connect::Context;
 use riverrun_engine::graph::{SinkNode, SourceNode};
 use riverrun_engine::sink::Sink;
@@ -23,6 +23,7 @@ impl Connector for Kafka {
         let config = Config::of(table, "riverrun")?;
         config.check()?;
         let decodable = format::check_source(table);
+        let is_json = table.options.get("format").is_none_or(|format| format.eq_ignore_ascii_case("json"));
         let is_read = table.watermark.is_some() || table.columns.iter().any(|c| c.metadata.is_some());
         if is_read {
             // A table that is only written may have columns that cannot be decoded.
@@ -39,7 +40,14 @@ impl Connector for Kafka {
         // A tombstone names a row by the record's key: only where that is the primary key does it take back one row.
         let delete = keyed && key == primary;
         let source = !table.columns.is_empty() && decodable.is_ok();
-        Ok(Capabilities { source, sink: true, upsert: keyed, delete, ..Capabilities::default() })
+        let sink = config.topics.one().is_some();
+        if !sink && table.columns.is_empty() {
+            return Err(table.options.error("topic", "rows are written to one topic, and a table without columns is written to"));
+        }
+        if !is_json && table.columns.is_empty() {
+            return Err(no_format(table));
+        }
+        Ok(Capabilities { source, sink: sink && is_json, upsert: keyed, delete, ..Capabilities::default() })
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
@@ -48,8 +56,15 @@ impl Connector for Kafka {
     }
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        if node.table.options.get("format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
+            return Err(no_format(&node.table));
+        }
         let config = Config::of(&node.table, &context.pipeline)?;
         let key = Key::of(&config.key, &node.schema).map_err(|what| node.table.options.error("key", &what))?;
         Ok(Box::new(KafkaSink::connect(&config, key)?))
     }
+}
+
+fn no_format(table: &Table) -> Error {
+    table.options.error("format", "rows are written to Kafka as JSON only").hint("use format = 'json', or leave it out")
 }

@@ -1,9 +1,11 @@
 //! A record's key, made of columns: one column's text as it is, several as a JSON object.
 
+use std::fmt::Write as _;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use riverrun_engine::Result;
+use riverrun_engine::{Error, Result};
 
 use crate::format::{EncodedRows, JsonEncoder};
 
@@ -17,8 +19,8 @@ pub(super) enum Keys<'a> {
     None,
     /// Text, with NULL as no key.
     Text(&'a arrow::array::StringArray),
-    /// Another type, as text.
-    Shown(Vec<Option<String>>),
+    /// Another type, as text in one buffer: where each ends, and whether it is there.
+    Shown(String, Vec<(usize, bool)>),
     /// Several columns.
     Objects(EncodedRows),
 }
@@ -35,15 +37,23 @@ impl Key {
         match self.0[..] {
             [] => Ok(Keys::None),
             [column] if rows.column(column).data_type() == &DataType::Utf8 => Ok(Keys::Text(rows.column(column).as_string())),
-            [column] => shown(rows.column(column)).map(Keys::Shown),
+            [column] => shown(rows.column(column)),
             _ => Ok(Keys::Objects(encoder.encode(&rows.project(&self.0)?)?)),
         }
     }
 }
 
-fn shown(column: &ArrayRef) -> Result<Vec<Option<String>>> {
+fn shown(column: &ArrayRef) -> Result<Keys<'static>> {
     let formatter = ArrayFormatter::try_new(column, &FormatOptions::default())?;
-    Ok((0..column.len()).map(|row| column.is_valid(row).then(|| formatter.value(row).to_string())).collect())
+    let (mut text, mut ends) = (String::new(), Vec::with_capacity(column.len()));
+    for row in 0..column.len() {
+        let there = column.is_valid(row);
+        if there {
+            write!(text, "{}", formatter.value(row)).map_err(|_| Error::permanent("a key's value cannot be shown as text"))?;
+        }
+        ends.push((text.len(), there));
+    }
+    Ok(Keys::Shown(text, ends))
 }
 
 impl Keys<'_> {
@@ -52,7 +62,10 @@ impl Keys<'_> {
         match self {
             Self::None => None,
             Self::Text(texts) => texts.is_valid(row).then(|| texts.value(row).as_bytes()),
-            Self::Shown(texts) => texts[row].as_ref().map(String::as_bytes),
+            Self::Shown(text, ends) => {
+                let begin = if row == 0 { 0 } else { ends[row - 1].0 };
+                ends[row].1.then(|| &text.as_bytes()[begin..ends[row].0])
+            }
             Self::Objects(objects) => Some(objects.row(row)),
         }
     }

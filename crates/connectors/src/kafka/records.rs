@@ -17,7 +17,7 @@ use super::config::Config;
 use super::topic;
 use crate::generator::{Deliveries, Record, RecordSink};
 
-const WAIT: Duration = Duration::from_millis(100);
+const WAIT: Duration = Duration::from_millis(5);
 
 /// Counts delivery reports.
 #[derive(Default)]
@@ -64,15 +64,15 @@ impl KafkaRecords {
     pub fn connect(options: &Options) -> Result<Self> {
         let config = Config::of_options(options, "generate")?;
         config.check()?;
-        let what = format!("producer for topic '{}'", config.topic);
+        let topic = topic::create_if_missing(&config)?;
+        let what = format!("producer for topic '{topic}'");
         let mut client = config.producer();
         // Here nobody waits for ever: what is not delivered within a minute is counted as lost.
         if client.get("message.timeout.ms") == Some("0") {
             client.set("message.timeout.ms", "60000");
         }
         let producer: BaseProducer<Tally> = client.create_with_context(Tally::default()).map_err(|e| classify(&e, &what))?;
-        topic::create_if_missing(producer.client(), &config)?;
-        Ok(Self { producer, topic: config.topic, sent: 0 })
+        Ok(Self { producer, topic, sent: 0 })
     }
 
     fn outstanding(&self) -> u64 {
@@ -95,7 +95,7 @@ impl RecordSink for KafkaRecords {
                     if self.outstanding() == before
                         && let Some(trouble) = lock(&self.producer.context().callbacks.trouble).take()
                     {
-                        tracing::warn!("Kafka takes no records: {trouble}; still trying");
+                        tracing::warn!("Kafka takes no records: {}; still trying", trouble.reason);
                     }
                 }
                 Err((error, _)) => return Err(classify(&error, &format!("a record for topic '{}'", self.topic))),
@@ -104,7 +104,12 @@ impl RecordSink for KafkaRecords {
     }
 
     fn poll(&mut self) -> Result<()> {
-        self.producer.poll(Duration::ZERO);
+        // Each poll takes one event: the reports of one partition.
+        let mut before = self.outstanding() + 1;
+        while self.outstanding() < before {
+            before = self.outstanding();
+            self.producer.poll(Duration::ZERO);
+        }
         match self.producer.client().fatal_error() {
             Some((code, why)) => Err(Error::permanent(format!("topic '{}': {code}: {why}", self.topic))),
             None => Ok(()),

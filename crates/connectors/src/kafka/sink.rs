@@ -26,8 +26,10 @@ use super::key::Key;
 use super::topic;
 use crate::format::JsonEncoder;
 
-/// How long one wait for room or for delivery reports lasts.
-const WAIT: Duration = Duration::from_millis(100);
+/// How long one wait for room or for delivery reports lasts (a poll of the producer lasts as long as it is told to, whatever
+/// comes).
+const WAIT: Duration = Duration::from_millis(5);
+
 /// A record to send again.
 struct Lost {
     key: Option<Vec<u8>>,
@@ -80,8 +82,11 @@ impl ProducerContext for Reports {
 pub(super) struct KafkaSink {
     producer: BaseProducer<Reports>,
     topic: String,
+    brokers: String,
     key: Key,
     encoder: JsonEncoder,
+    /// Whether it was told that the brokers are away.
+    told_away: bool,
     /// Waits without any progress before the trouble is told (and the caller tries again).
     waits: u32,
     /// Records that librdkafka took.
@@ -94,13 +99,13 @@ impl KafkaSink {
     /// Finds the topic, or creates it.
     pub fn connect(config: &Config, key: Key) -> Result<Self> {
         config.check()?;
-        let what = format!("producer for topic '{}'", config.topic);
+        let topic = topic::create_if_missing(config)?;
+        let what = format!("producer for topic '{topic}'");
         let producer: BaseProducer<Reports> =
             config.producer().create_with_context(Reports::default()).map_err(|e| classify(&e, &what))?;
-        topic::create_if_missing(producer.client(), config)?;
-        let waits = (config.patience.as_millis() / WAIT.as_millis()).clamp(1, 10_000) as u32;
-        let topic = config.topic.clone();
-        Ok(Self { producer, topic, key, encoder: JsonEncoder::default(), waits, sent: 0, partly: None })
+        let waits = (config.patience.as_millis() / WAIT.as_millis()).clamp(1, 100_000) as u32;
+        let (brokers, encoder) = (config.brokers.clone(), JsonEncoder::default());
+        Ok(Self { producer, topic, brokers, key, encoder, told_away: false, waits, sent: 0, partly: None })
     }
 
     fn outstanding(&self) -> u64 {
@@ -110,6 +115,12 @@ impl KafkaSink {
     /// Takes in the reports that have come.
     fn serve(&self, wait: Duration) -> Result<()> {
         self.producer.poll(wait);
+        // A poll without a wait takes one event: the reports of one partition.
+        let mut before = self.outstanding() + 1;
+        while self.outstanding() < before {
+            before = self.outstanding();
+            self.producer.poll(Duration::ZERO);
+        }
         match lock(&self.producer.context().refused).as_ref() {
             Some(refused) => Err(refused.clone()),
             None => Ok(()),
@@ -143,6 +154,27 @@ impl KafkaSink {
                 lock(&self.producer.context().lost).push_front(lost);
                 return Err(error);
             }
+        }
+    }
+
+    /// Tells once that the brokers are away while records wait for them, and once that they are back. The records are
+    /// librdkafka's to send: nothing is tried again here, so nothing is lost to a pause between tries.
+    fn tell_away(&mut self, progress: bool) {
+        let callbacks = &self.producer.context().callbacks;
+        let waiting = self.outstanding();
+        if waiting > 0 && !progress && callbacks.down.swap(false, Ordering::Relaxed) && !self.told_away {
+            self.told_away = true;
+            let because = callbacks.because();
+            tracing::warn!(
+                "topic '{}': Kafka at {} cannot be reached{because}; {waiting} records wait until it is back",
+                self.topic,
+                self.brokers
+            );
+        }
+        if self.told_away && progress {
+            self.told_away = false;
+            callbacks.down.store(false, Ordering::Relaxed);
+            tracing::info!("topic '{}': works again", self.topic);
         }
     }
 
@@ -189,7 +221,9 @@ impl Sink for KafkaSink {
     }
 
     fn flush(&mut self, _: Micros, force: bool) -> Result<Flushed> {
+        let before = self.outstanding();
         self.serve(Duration::ZERO)?;
+        self.tell_away(self.outstanding() < before);
         let mut idle = 0;
         loop {
             self.send_lost()?;

@@ -1,63 +1,67 @@
-//! Reads the partitions of a topic. One consumer for all of them, a queue for each.
+//! Topics as a source. One consumer for all partitions, a queue for each.
 //!
-//! Invariants: partitions are assigned here, never by a group; a partition's queue is split off before it is assigned, so no
-//! record takes another way. A bounded read ends on a record at or past the stop offset or at the partition's end, since
-//! offsets have gaps (transactions, compaction).
+//! Invariants: partitions are assigned here, never by a group, and their number is fixed for a run. Partitions are numbered
+//! through, topic by topic; those of equal number in different topics hold equal keys, and belong to one task.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset;
-use riverrun_engine::source::{Limit, OnBadRecord, PartitionReader, Poll, Source, Start};
+use riverrun_engine::source::{OnBadRecord, Part, PartitionReader, Source, Start};
 use riverrun_engine::table::Table;
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
-use super::client::{Callbacks, classify, lock};
-use super::config::Config;
+use super::client::{Callbacks, Seen, classify, lock};
+use super::config::{Config, Topics};
+use super::reader::Reader;
 use super::topic;
-use crate::format::{Decoder, Header, RawRecord};
-
-/// How long a poll waits for a first record.
-const FIRST_RECORD: Duration = Duration::from_millis(1);
 
 /// What readers of one source share.
-struct Topic {
-    config: Config,
-    consumer: Arc<BaseConsumer<Callbacks>>,
+pub(super) struct Cluster {
+    pub config: Config,
+    pub consumer: Arc<BaseConsumer<Callbacks>>,
 }
 
-impl Topic {
-    fn name(&self) -> &str {
-        &self.config.topic
+/// One partition of one topic.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub topic: Arc<str>,
+    pub partition: u32,
+}
+
+impl Place {
+    pub fn at(&self) -> String {
+        format!("partition {} of topic '{}'", self.partition, self.topic)
     }
 
-    fn at(&self, partition: u32) -> String {
-        format!("partition {partition} of topic '{}'", self.name())
-    }
-
-    fn place(&self, partition: u32, offset: i64) -> Result<TopicPartitionList> {
+    pub fn list(&self, offset: i64) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(self.name(), partition as i32, Offset::Offset(offset))
-            .map_err(|e| classify(&e, &self.at(partition)))?;
+        let added = list.add_partition_offset(&self.topic, self.partition as i32, Offset::Offset(offset));
+        added.map_err(|e| classify(&e, &self.at()))?;
         Ok(list)
     }
 
-    /// The first offset that is still there, and the one behind the last committed record.
-    fn bounds(&self, partition: u32) -> Result<(i64, i64)> {
-        let bounds = self.consumer.fetch_watermarks(self.name(), partition as i32, self.config.patience);
-        bounds.map_err(|e| classify(&e, &format!("offsets of {} from {}", self.at(partition), self.config.brokers)))
+    fn offset_in(&self, list: &TopicPartitionList) -> Option<i64> {
+        match list.find_partition(&self.topic, self.partition as i32).map(|p| p.offset()) {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        }
+    }
+}
+
+impl Cluster {
+    /// The first offset that is still there, and the one behind the last record that may be read.
+    fn bounds(&self, place: &Place) -> Result<(i64, i64)> {
+        let bounds = self.consumer.fetch_watermarks(&place.topic, place.partition as i32, self.config.patience);
+        bounds.map_err(|e| classify(&e, &format!("offsets of {} from {}", place.at(), self.config.brokers)))
     }
 
     /// What `offset` means now: itself, or, where it is gone and that may be, the first one that is there.
-    fn existing(&self, partition: u32, offset: i64) -> Result<i64> {
-        let (first, end) = self.bounds(partition)?;
-        let at = self.at(partition);
+    pub fn existing(&self, place: &Place, offset: i64) -> Result<i64> {
+        let (first, end) = self.bounds(place)?;
+        let at = place.at();
         if offset > end {
             let message = format!("{at} ends at offset {end}, before {offset}: it was created anew, or lost records");
             return Err(Error::permanent(message).hint("start under another pipeline.name, or remove what this one kept"));
@@ -65,274 +69,145 @@ impl Topic {
         if offset >= first {
             return Ok(offset);
         }
-        let lost = format!("{at}: offsets {offset} to {} are gone", first - 1);
+        let lost = format!("{at}: offsets {offset} to {} are gone before they were read", first - 1);
         if self.config.fail_on_data_loss {
-            return Err(Error::permanent(lost).hint("fail_on_data_loss = 'false' goes on with what is there"));
+            return Err(Error::permanent(format!("{lost}; the first one that is there is {first}"))
+                .hint("keep records longer (the topic's retention); fail_on_data_loss = 'false' goes on with what is there"));
         }
-        tracing::warn!("{lost}; going on at {first}");
+        tracing::warn!("{lost}: {} lost; going on at {first}", first - offset);
         Ok(first)
     }
 
-    fn offset_at(&self, partition: u32, time: Micros) -> Result<i64> {
+    fn offset_at(&self, place: &Place, time: Micros) -> Result<i64> {
         // Milliseconds, rounded up: nothing before that time.
-        let asked = self.place(partition, time.div_euclid(1000) + i64::from(time.rem_euclid(1000) > 0))?;
-        let what = format!("offset of a time in {}", self.at(partition));
+        let asked = place.list(time.div_euclid(1000) + i64::from(time.rem_euclid(1000) > 0))?;
+        let what = format!("offset of a time in {}", place.at());
         let found = self.consumer.offsets_for_times(asked, self.config.patience).map_err(|e| classify(&e, &what))?;
-        match found.find_partition(self.name(), partition as i32).map(|p| p.offset()) {
-            Some(Offset::Offset(offset)) => Ok(offset),
-            _ => Ok(self.bounds(partition)?.1),
+        match place.offset_in(&found) {
+            Some(offset) => Ok(offset),
+            None => Ok(self.bounds(place)?.1),
         }
+    }
+
+    /// A topic got partitions since the run began: stops the run, or tells it once.
+    pub fn tell_growth(&self) -> Result<()> {
+        let mut topics = lock(&self.consumer.context().topics);
+        for (name, seen) in topics.iter_mut().filter(|(_, seen)| seen.partitions > seen.expected) {
+            let (before, now) = (seen.expected, seen.partitions);
+            seen.expected = now;
+            let what = format!("topic '{name}' has {now} partitions, and had {before} when this run began");
+            let why = "their number is fixed for a run: new ones are not read, and keys have moved between partitions";
+            if self.config.fail_on_data_loss {
+                let hint = "start it again: a pipeline that is one task reads the new partitions from their start; with a task \
+                            for each partition the state no longer fits, so SET another pipeline.name and say from where with \
+                            starting_offsets. With fail_on_data_loss = 'false' a run goes on without the new partitions";
+                return Err(Error::permanent(format!("{what}: {why}")).hint(hint));
+            }
+            tracing::warn!("{what}: {why}; going on without them (fail_on_data_loss = 'false')");
+        }
+        Ok(())
     }
 }
 
-/// A topic as a source.
+/// Topics as a source.
 pub(super) struct KafkaSource {
-    topic: Arc<Topic>,
+    cluster: Arc<Cluster>,
     table: Table,
-    partitions: u32,
+    places: Vec<Place>,
 }
 
 impl KafkaSource {
-    /// Finds the topic.
+    /// Finds the topics.
     pub fn connect(config: Config, table: &Table) -> Result<Self> {
         config.check()?;
-        let what = format!("consumer of topic '{}'", config.topic);
-        let consumer = config.consumer().create_with_context(Callbacks::default()).map_err(|e| classify(&e, &what))?;
-        let topic = Arc::new(Topic { config, consumer: Arc::new(consumer) });
-        let client = topic.consumer.client();
-        match topic::partitions(client, &topic.config)? {
-            Some(partitions) => Ok(Self { table: table.clone(), partitions, topic }),
-            None => Err(topic::missing(client, &topic.config)),
+        let consumer = topic::asker(&config)?;
+        let found = topic::resolve(&consumer, &config)?;
+        if let Some((other, count)) = found.iter().find(|(_, count)| *count != found[0].1)
+            && !table.partitioned_by.is_empty()
+        {
+            let what = format!("topic '{}' has {} partitions and topic '{other}' has {count}", found[0].0, found[0].1);
+            let hint = "equal keys must stand in partitions of equal number; without PARTITIONED BY one task reads all of them";
+            return Err(Error::permanent(format!("{what}: PARTITIONED BY does not hold over both")).hint(hint));
         }
+        let mut places = Vec::new();
+        for (name, count) in &found {
+            let seen = Seen { expected: *count, partitions: *count, ..Seen::default() };
+            lock(&consumer.context().topics).insert(name.clone(), seen);
+            let topic: Arc<str> = name.as_str().into();
+            places.extend((0..*count).map(|partition| Place { topic: Arc::clone(&topic), partition }));
+        }
+        if config.topics.one().is_none() {
+            let topics: Vec<_> = found.iter().map(|(name, count)| format!("{name} ({count} partitions)")).collect();
+            tracing::info!("table {}: {}", table.name, topics.join(", "));
+        }
+        Ok(Self { table: table.clone(), places, cluster: Arc::new(Cluster { config, consumer: Arc::new(consumer) }) })
+    }
+
+    fn place(&self, partition: u32) -> Result<&Place> {
+        let place = self.places.get(partition as usize);
+        place.ok_or_else(|| Error::permanent(format!("{} has no partition {partition}", self.cluster.config.topics)))
     }
 }
 
 impl Source for KafkaSource {
     fn partitions(&self) -> Result<u32> {
-        Ok(self.partitions)
+        Ok(self.places.len() as u32)
+    }
+
+    fn part(&self, partition: u32) -> Option<Part> {
+        if matches!(&self.cluster.config.topics, Topics::Named(names) if names.len() == 1) {
+            return None;
+        }
+        self.places.get(partition as usize).map(|place| Part { topic: place.topic.to_string(), partition: place.partition })
     }
 
     fn start(&self, partition: u32) -> Start {
-        self.topic.config.start.of(partition)
+        let place = self.places.get(partition as usize);
+        place.map_or(Start::Earliest, |place| self.cluster.config.start.of(&place.topic, place.partition))
     }
 
     fn resolve(&self, partition: u32, start: Start) -> Result<i64> {
+        let place = self.place(partition)?;
         match start {
-            Start::Earliest => Ok(self.topic.bounds(partition)?.0),
-            Start::Latest => Ok(self.topic.bounds(partition)?.1),
-            Start::Offset(offset) => self.topic.existing(partition, offset),
-            Start::Time(time) => self.topic.offset_at(partition, time),
+            Start::Earliest => Ok(self.cluster.bounds(place)?.0),
+            Start::Latest => Ok(self.cluster.bounds(place)?.1),
+            Start::Offset(offset) => self.cluster.existing(place, offset),
+            Start::Time(time) => self.cluster.offset_at(place, time),
         }
     }
 
     fn end_offset(&self, partition: u32) -> Result<Option<i64>> {
-        Ok(Some(self.topic.bounds(partition)?.1))
+        Ok(Some(self.cluster.bounds(self.place(partition)?)?.1))
     }
 
     fn open(&self, partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
-        let topic = Arc::clone(&self.topic);
-        let queue = topic.consumer.split_partition_queue(topic.name(), partition as i32);
-        let queue = queue.ok_or_else(|| Error::permanent(format!("{} has no queue", topic.at(partition))))?;
-        let mut reader = Reader {
-            decoder: Decoder::new(&self.table, topic.name(), partition)?,
-            queue,
-            partition,
-            next: offset,
-            stop,
-            newest: None,
-            ended: stop.is_some_and(|stop| offset >= stop),
-            assigned: false,
-            topic,
-        };
-        if !reader.ended {
-            reader.assign()?;
-        }
-        Ok(Box::new(reader))
+        Ok(Box::new(Reader::open(&self.cluster, &self.table, self.place(partition)?.clone(), (offset, stop))?))
     }
 
     fn committed(&self, partition: u32) -> Result<Option<i64>> {
-        let what = format!("committed offset of {} in group '{}'", self.topic.at(partition), self.topic.config.group);
+        let place = self.place(partition)?;
+        let what = format!("committed offset of {} in group '{}'", place.at(), self.cluster.config.group);
         let mut list = TopicPartitionList::new();
-        list.add_partition(self.topic.name(), partition as i32);
-        let list = self.topic.consumer.committed_offsets(list, self.topic.config.patience).map_err(|e| classify(&e, &what))?;
-        match list.find_partition(self.topic.name(), partition as i32).map(|p| p.offset()) {
-            Some(Offset::Offset(offset)) => Ok(Some(offset)),
-            _ => Ok(None),
-        }
+        list.add_partition(&place.topic, place.partition as i32);
+        let list = self.cluster.consumer.committed_offsets(list, self.cluster.config.patience);
+        Ok(place.offset_in(&list.map_err(|e| classify(&e, &what))?))
     }
 
     fn commit(&self, positions: &[(u32, i64)]) -> Result<()> {
         if positions.is_empty() {
             return Ok(());
         }
-        let what = format!("commit of offsets of topic '{}' in group '{}'", self.topic.name(), self.topic.config.group);
+        let what = format!("commit of offsets of {} in group '{}'", self.cluster.config.topics, self.cluster.config.group);
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
-            list.add_partition_offset(self.topic.name(), *partition as i32, Offset::Offset(*offset))
-                .map_err(|e| classify(&e, &what))?;
+            let place = self.place(*partition)?;
+            let added = list.add_partition_offset(&place.topic, place.partition as i32, Offset::Offset(*offset));
+            added.map_err(|e| classify(&e, &what))?;
         }
-        self.topic.consumer.commit(&list, CommitMode::Sync).map_err(|e| classify(&e, &what))
+        self.cluster.consumer.commit(&list, CommitMode::Sync).map_err(|e| classify(&e, &what))
     }
 
     fn bad_records(&self) -> OnBadRecord {
-        self.topic.config.bad_records
-    }
-}
-
-/// One partition's reader.
-struct Reader {
-    topic: Arc<Topic>,
-    queue: PartitionQueue<Callbacks>,
-    decoder: Decoder,
-    partition: u32,
-    /// The position: all before it was pushed into the decoder.
-    next: i64,
-    stop: Option<i64>,
-    /// The newest record's time since the last fetch was given.
-    newest: Option<Micros>,
-    ended: bool,
-    assigned: bool,
-}
-
-/// What a look into the queue found.
-enum Found {
-    Record,
-    /// Nothing now.
-    Nothing,
-    /// The stop offset, or the end of the partition in a bounded read.
-    End,
-    /// The position is gone from the topic.
-    Gone,
-}
-
-impl Reader {
-    fn assign(&mut self) -> Result<()> {
-        let place = self.topic.place(self.partition, self.next)?;
-        let assigned = self.topic.consumer.incremental_assign(&place);
-        assigned.map_err(|e| classify(&e, &format!("assignment of {}", self.topic.at(self.partition))))?;
-        self.assigned = true;
-        Ok(())
-    }
-
-    fn unassign(&mut self) -> Result<()> {
-        self.assigned = false;
-        let place = self.topic.place(self.partition, self.next)?;
-        let unassigned = self.topic.consumer.incremental_unassign(&place);
-        unassigned.map_err(|e| classify(&e, &format!("assignment of {}", self.topic.at(self.partition))))
-    }
-
-    /// Serves what concerns all partitions: statistics, and trouble with the brokers.
-    fn serve(&self) -> Result<()> {
-        while let Some(event) = self.topic.consumer.poll(Duration::ZERO) {
-            match event {
-                Ok(record) => {
-                    let at = format!("{} of topic '{}'", record.partition(), record.topic());
-                    return Err(Error::permanent(format!("a record of partition {at} came by the wrong queue")));
-                }
-                Err(error) if error.rdkafka_error_code() == Some(Code::AllBrokersDown) => {
-                    let what = format!("Kafka at {}{}", self.topic.config.brokers, self.topic.consumer.context().because());
-                    return Err(classify(&error, &what));
-                }
-                Err(error) => {
-                    let error = classify(&error, &format!("topic '{}'", self.topic.name()));
-                    if !error.is_transient() {
-                        return Err(error);
-                    }
-                    tracing::debug!(%error, "kafka");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn look(&mut self, wait: Duration) -> Result<Found> {
-        let record = match self.queue.poll(wait) {
-            None => return Ok(Found::Nothing),
-            Some(Ok(record)) => record,
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(if self.stop.is_some() { Found::End } else { Found::Nothing }),
-            Some(Err(error)) => {
-                return match error.rdkafka_error_code() {
-                    Some(Code::OffsetOutOfRange | Code::AutoOffsetReset) => Ok(Found::Gone),
-                    _ => Err(classify(&error, &format!("reading {}", self.topic.at(self.partition)))),
-                };
-            }
-        };
-        if self.stop.is_some_and(|stop| record.offset() >= stop) {
-            return Ok(Found::End);
-        }
-        self.next = record.offset() + 1;
-        let time = record.timestamp().to_millis().map(|millis| millis.saturating_mul(1000));
-        self.newest = self.newest.max(time);
-        push(&mut self.decoder, &record, time)?;
-        Ok(Found::Record)
-    }
-
-    /// Takes records until the limit, or there are none; whether the read is over.
-    fn gather(&mut self, limit: Limit) -> Result<bool> {
-        let mut wait = FIRST_RECORD;
-        while self.decoder.len() < limit.rows && self.decoder.bytes() < limit.bytes {
-            match self.look(wait)? {
-                Found::Record => wait = Duration::ZERO,
-                Found::Nothing => return Ok(false),
-                Found::End => return Ok(true),
-                Found::Gone => {
-                    let next = self.topic.existing(self.partition, self.next)?;
-                    self.unassign()?;
-                    self.next = next;
-                    self.assign()?;
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn push(decoder: &mut Decoder, record: &BorrowedMessage<'_>, timestamp: Option<Micros>) -> Result<()> {
-    let headers: Vec<Header<'_>> = match record.headers() {
-        Some(headers) if decoder.wants_headers() => headers.iter().map(|h| (h.key, h.value)).collect(),
-        _ => Vec::new(),
-    };
-    let (key, payload) = (record.key(), record.payload());
-    decoder.push(&RawRecord { offset: record.offset(), timestamp, key, payload, headers: &headers })
-}
-
-impl PartitionReader for Reader {
-    fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll> {
-        if self.ended {
-            return Ok(Poll::End);
-        }
-        let gathered = self.serve().and_then(|()| self.gather(limit));
-        match gathered {
-            // What came before the trouble goes out first; the trouble will be there again.
-            Err(error) if self.decoder.is_empty() || !error.is_transient() => return Err(error),
-            Ok(true) => {
-                self.ended = true;
-                self.next = self.stop.unwrap_or(self.next).max(self.next);
-                self.unassign()?;
-            }
-            _ => {}
-        }
-        if self.decoder.is_empty() {
-            return Ok(if self.ended { Poll::End } else { Poll::Pending });
-        }
-        let mut fetch = self.decoder.finish(self.next)?.into_fetch(clock)?;
-        fetch.newest_record_time = fetch.newest_record_time.max(self.newest.take());
-        Ok(Poll::Ready(fetch))
-    }
-
-    fn lag(&self) -> Option<u64> {
-        let end = *lock(&self.topic.consumer.context().ends).get(&(self.partition as i32))?;
-        Some((end.min(self.stop.unwrap_or(end)) - self.next).max(0).unsigned_abs())
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if self.assigned
-            && let Err(error) = self.unassign()
-        {
-            tracing::debug!(%error, "kafka");
-        }
+        self.cluster.config.bad_records
     }
 }

@@ -57,6 +57,9 @@ pub struct Checkpoint {
 struct Manifest {
     graph: String,
     tasks: usize,
+    /// What the partition numbers stand for, where a source has several topics.
+    #[serde(default)]
+    parts: Vec<String>,
     epoch: u64,
     clock: Micros,
     positions: Vec<Position>,
@@ -71,12 +74,14 @@ pub struct Checkpoints {
     dir: PathBuf,
     graph: String,
     tasks: usize,
+    parts: Vec<String>,
 }
 
 impl Checkpoints {
-    /// In `dir`; `graph` is the graph's text: state of another graph, or of another number of tasks, is refused.
-    pub fn new(dir: PathBuf, graph: &str, tasks: usize) -> Self {
-        Self { dir, tasks, graph: format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes())) }
+    /// In `dir`; `graph` is the graph's text: state of another graph, of another number of tasks, or of other `parts` of
+    /// sources with several topics is refused.
+    pub fn new(dir: PathBuf, graph: &str, tasks: usize, parts: Vec<String>) -> Self {
+        Self { dir, tasks, parts, graph: format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes())) }
     }
 
     /// Writes a checkpoint and removes those that are no longer needed; gives its size in bytes.
@@ -117,6 +122,12 @@ impl Checkpoints {
                         self.dir.display()
                     )));
                 }
+                Ok((manifest, _)) if manifest.parts != self.parts => {
+                    let message = format!("the checkpoints in {} are of other topics", self.dir.display());
+                    let (then, now) = (manifest.parts.join(", "), self.parts.join(", "));
+                    return Err(Error::invalid(format!("{message}: then {then}; now {now}"))
+                        .hint("name the same topics, or SET another pipeline.name to begin with empty state"));
+                }
                 Ok((_, checkpoint)) => return Ok(Some(checkpoint)),
                 Err(why) => tracing::warn!("checkpoint {} is not intact ({why}); the one before it is used", path.display()),
             }
@@ -148,6 +159,7 @@ impl Checkpoints {
         let manifest = Manifest {
             graph: self.graph.clone(),
             tasks: self.tasks,
+            parts: self.parts.clone(),
             epoch: checkpoint.epoch,
             clock: checkpoint.clock,
             positions: checkpoint.positions.clone(),
@@ -213,7 +225,7 @@ mod tests {
     #[test]
     fn what_was_written_comes_back_and_only_the_newest_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1);
+        let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1, Vec::new());
         assert!(checkpoints.newest(0).unwrap().is_none());
         for epoch in 8..=11 {
             checkpoints.write(0, &checkpoint(epoch)).unwrap();
@@ -226,7 +238,7 @@ mod tests {
     #[test]
     fn a_torn_or_corrupt_checkpoint_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1);
+        let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1, Vec::new());
         checkpoints.write(0, &checkpoint(1)).unwrap();
         checkpoints.write(0, &checkpoint(2)).unwrap();
         let path = files(&dir.path().join("task-0")).pop().unwrap();
@@ -246,10 +258,10 @@ mod tests {
     #[test]
     fn the_state_of_another_script_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        Checkpoints::new(dir.path().into(), "one", 1).write(0, &checkpoint(1)).unwrap();
-        let error = Checkpoints::new(dir.path().into(), "other", 1).newest(0).unwrap_err();
+        Checkpoints::new(dir.path().into(), "one", 1, Vec::new()).write(0, &checkpoint(1)).unwrap();
+        let error = Checkpoints::new(dir.path().into(), "other", 1, Vec::new()).newest(0).unwrap_err();
         assert!(error.message().ends_with("holds the state of another script"), "{error}");
-        let error = Checkpoints::new(dir.path().into(), "one", 2).newest(0).unwrap_err();
+        let error = Checkpoints::new(dir.path().into(), "one", 2, Vec::new()).newest(0).unwrap_err();
         assert!(error.message().contains("are of 1 tasks, this run has 2"), "{error}");
     }
 }

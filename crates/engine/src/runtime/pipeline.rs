@@ -125,7 +125,9 @@ impl Pipeline {
             checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
             settings,
         });
-        let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain(), tasks));
+        let parts = parts_of(&sources)?;
+        let checkpoints =
+            shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain(), tasks, parts));
         let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
         let mut made = Vec::with_capacity(tasks);
         for (number, places) in places.into_iter().enumerate() {
@@ -297,7 +299,8 @@ fn cut_into_tasks(graph: &Graph, sources: &[(NodeId, &SourceNode, Arc<dyn Source
     for (index, (_, node, source)) in sources.iter().enumerate() {
         let partitions = source.partitions().map_err(|e| e.within(format!("source {}", node.table.name)))?;
         for partition in 0..partitions {
-            let task = if graph.parallelism == Parallelism::Partitioned { partition as usize } else { 0 };
+            let number = source.part(partition).map_or(partition, |part| part.partition) as usize;
+            let task = if graph.parallelism == Parallelism::Partitioned { number } else { 0 };
             if tasks.len() <= task {
                 tasks.resize_with(task + 1, Vec::new);
             }
@@ -305,6 +308,17 @@ fn cut_into_tasks(graph: &Graph, sources: &[(NodeId, &SourceNode, Arc<dyn Source
         }
     }
     Ok(tasks)
+}
+
+/// What the partition numbers of sources with several topics stand for, topic by topic.
+fn parts_of(sources: &[(NodeId, &SourceNode, Arc<dyn Source>)]) -> Result<Vec<String>> {
+    let mut counts: BTreeMap<(&str, String), u32> = BTreeMap::new();
+    for (_, node, source) in sources {
+        for part in (0..source.partitions()?).filter_map(|partition| source.part(partition)) {
+            *counts.entry((&node.table.name, part.topic)).or_default() += 1;
+        }
+    }
+    Ok(counts.into_iter().map(|((table, topic), count)| format!("{table}: {topic} ({count} partitions)")).collect())
 }
 
 /// Opens one partition where it must go on: where the checkpoint was, else at the kept position, else at the table's start.
@@ -327,6 +341,8 @@ fn open_input(
         };
         let offset = match kept {
             Some(offset) => offset,
+            // The state is that of all records before: a partition that came since then has all its records before it.
+            None if checkpoint.is_some() => source.resolve(place.1, Start::Earliest)?,
             None => match source.start(place.1) {
                 Start::Latest if bounded => source.resolve(place.1, Start::Earliest)?,
                 start => source.resolve(place.1, start)?,
@@ -350,6 +366,7 @@ fn open_input(
         index,
         place,
         name: node.table.name.clone(),
+        part: source.part(place.1),
         reader,
         offset,
         watermark,

@@ -15,7 +15,7 @@ use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::NodeId;
 use crate::sink::EpochOutput;
-use crate::source::{Fetch, Limit, OnBadRecord, PartitionReader, Poll, dead_letters};
+use crate::source::{Fetch, Limit, OnBadRecord, Part, PartitionReader, Poll, dead_letters};
 use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
 use crate::{Error, Result};
 
@@ -29,6 +29,8 @@ pub struct Input {
     pub place: Place,
     /// The table's name.
     pub name: String,
+    /// What the partition number stands for, where the source has several topics.
+    pub part: Option<Part>,
     /// The reader.
     pub reader: Box<dyn PartitionReader>,
     /// Where the next epoch begins.
@@ -54,6 +56,14 @@ pub struct Input {
 impl Input {
     fn stats<'a>(&self, stats: &'a PipelineStats) -> &'a PartitionStats {
         &stats.partitions[self.index]
+    }
+
+    /// For people: the source, with the topic where it has several, and the partition there.
+    fn origin(&self) -> (String, u32) {
+        match &self.part {
+            Some(part) => (format!("{}/{}", self.name, part.topic), part.partition),
+            None => (self.name.clone(), self.place.1),
+        }
     }
 
     fn position(&self) -> Position {
@@ -171,6 +181,8 @@ impl Task {
         let moved = self.move_watermarks(now, ended);
         self.tell_lag();
         if rows == 0 && !moved && !ended {
+            // What came last is kept in time too, whether or not anything follows it.
+            self.checkpoint(false)?;
             return Ok(Progress::Idle);
         }
         self.clock = clock;
@@ -273,12 +285,16 @@ impl Task {
             BadRecords { node: stats, partition: input.place.1, records: &fetch.bad, fate: input.on_bad, first }.emit();
         }
         if let (OnBadRecord::Fail, Some(bad)) = (input.on_bad, fetch.bad.first()) {
-            let place = format!("source {}: record at partition {}, offset {}", input.name, input.place.1, bad.offset);
+            let (source, partition) = input.origin();
+            let place = format!("source {source}: record at partition {partition}, offset {}", bad.offset);
             return Err(Error::permanent(format!("{place}: {}: {}", bad.reason, bad.detail))
                 .hint("bad_records = 'drop' or 'dead_letter' (with dead_letter_topic or dead_letter_path) lets the rest go on"));
         }
         let letters = match input.on_bad {
-            OnBadRecord::DeadLetter if !fetch.bad.is_empty() => Some(dead_letters(&input.name, input.place.1, &fetch.bad)?),
+            OnBadRecord::DeadLetter if !fetch.bad.is_empty() => {
+                let (source, partition) = input.origin();
+                Some(dead_letters(&source, partition, &fetch.bad)?)
+            }
             _ => None,
         };
         let (rows, late) = match &mut input.watermark {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Interval, Value, ValueWithSpan};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, Expr, Interval, Value, ValueWithSpan};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use riverrun_engine::table::{Column, Location, Metadata, Options, Table, Watermark};
 
@@ -115,13 +115,27 @@ fn element(reader: &mut Reader, table: &mut Table, clauses: &mut Clauses) -> Res
     Ok(())
 }
 
+/// A type. sqlparser knows `MAP(KEY, VALUE)`; Flink and Spark write `MAP<KEY, VALUE>`.
+fn type_of(reader: &mut Reader) -> Result<SqlType> {
+    if !reader.sees_nth(0, "map") || reader.parser.peek_nth_token_ref(1).token != Token::Lt {
+        return Ok(reader.parser.parse_data_type()?);
+    }
+    reader.parser.advance_token();
+    reader.parser.advance_token();
+    let key = reader.parser.parse_data_type()?;
+    reader.parser.expect_token(&Token::Comma)?;
+    let value = reader.parser.parse_data_type()?;
+    reader.parser.expect_token(&Token::Gt)?;
+    Ok(SqlType::Map(Box::new(key), Box::new(value)))
+}
+
 /// A column, from behind its name on: its type, then NOT NULL, METADATA and PRIMARY KEY in any order.
 fn new_column(reader: &mut Reader, name: String, location: Location, clauses: &mut Clauses) -> Result<Column> {
     let at = reader.place();
     if matches!(reader.parser.peek_token_ref().token, Token::Comma | Token::RParen) {
         return Err(reader.expected(&format!("the type of column {name}")).hint(format!("such as {name} VARCHAR")));
     }
-    let data_type = arrow_type(&reader.parser.parse_data_type()?, at)?;
+    let data_type = arrow_type(&type_of(reader)?, at)?;
     let (mut nullable, mut metadata) = (true, None);
     loop {
         if reader.takes(&["not", "null"]) {

@@ -1,5 +1,6 @@
 //! The script of the documentation, and what each mistake says and where.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
@@ -73,6 +74,11 @@ fn names_that_are_keywords_need_no_quotes() {
     assert_eq!(names, ["timestamp", "key", "Offset", "partition", "watermark"]);
 }
 
+fn map_to(value: DataType) -> DataType {
+    let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+}
+
 #[test]
 fn every_type_has_its_arrow_type() {
     let cases = [
@@ -100,6 +106,8 @@ fn every_type_has_its_arrow_type() {
             let item = Fields::from(vec![Field::new("a", DataType::Int32, true)]);
             DataType::new_list(DataType::Struct(item), true)
         }),
+        ("MAP<VARCHAR, INT>", map_to(DataType::Int32)),
+        ("MAP(VARCHAR, INT[])", map_to(DataType::new_list(DataType::Int32, true))),
     ];
     for (sql, expected) in cases {
         let script = parse("s.sql", &table(&format!("c {sql}")), &none).unwrap();
