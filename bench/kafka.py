@@ -161,11 +161,12 @@ def sent_times(client, wanted):
     """When these records of the input were given to the generator's client: their own time."""
     consumer = Consumer({**client, "group.id": "not-used", "enable.partition.eof": True})
     consumer.assign([TopicPartition(transactions.INPUT, p, 0) for p in range(transactions.PARTITIONS)])
-    times, left = {}, transactions.PARTITIONS
-    while left:
+    times, ended = {}, set()
+    while len(ended) < transactions.PARTITIONS:
         for message in consumer.consume(10_000, 1):
             if message.error():
-                left -= message.error().code() == KafkaError._PARTITION_EOF
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                ended.add(message.partition())
             elif (place := (message.partition(), message.offset())) in wanted:
                 times[place] = message.timestamp()[1]
     consumer.close()

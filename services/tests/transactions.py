@@ -82,13 +82,13 @@ def topic_rows(client, topic):
     consumer = Consumer({**client, "group.id": "not-used", "enable.partition.eof": True, "isolation.level": "read_committed"})
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
     consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-    found, left = [], len(partitions)
-    while left:
+    found, ended = [], set()
+    while len(ended) < len(partitions):
         for message in consumer.consume(1000, 1):
             if not message.error():
                 found.append(json.loads(message.value()))
             elif message.error().code() == KafkaError._PARTITION_EOF:
-                left -= 1
+                ended.add(message.partition())
             else:
                 raise KafkaException(message.error())
     consumer.close()

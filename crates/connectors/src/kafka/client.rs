@@ -35,7 +35,7 @@ pub(super) fn classify(error: &KafkaError, what: &str) -> Error {
             Error::permanent(message).hint("the user lacks the right; see the cluster's ACLs")
         }
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            Error::permanent(message).hint("create the topic, or correct the option 'topic'")
+            Error::permanent(message).hint("was it deleted? Create the topic, or correct the option 'topic'")
         }
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => {
             Error::permanent(message).hint("raise 'kafka.message.max.bytes', and the topic's max.message.bytes")

@@ -30,6 +30,9 @@ use crate::format::JsonEncoder;
 /// comes).
 const WAIT: Duration = Duration::from_millis(5);
 
+/// As many looks without an answer (a feed looks each 20 ms or so) are more than a broker's usual delay.
+const STALLED: u32 = 50;
+
 /// A record to send again.
 struct Lost {
     key: Option<Vec<u8>>,
@@ -85,6 +88,8 @@ pub(super) struct KafkaSink {
     brokers: String,
     key: Key,
     encoder: JsonEncoder,
+    /// Looks for acknowledgements in a row that found none, while records waited.
+    stalled: u32,
     /// Whether it was told that the brokers are away.
     told_away: bool,
     /// Waits without any progress before the trouble is told (and the caller tries again).
@@ -105,7 +110,7 @@ impl KafkaSink {
             config.producer().create_with_context(Reports::default()).map_err(|e| classify(&e, &what))?;
         let waits = (config.patience.as_millis() / WAIT.as_millis()).clamp(1, 100_000) as u32;
         let (brokers, encoder) = (config.brokers.clone(), JsonEncoder::default());
-        Ok(Self { producer, topic, brokers, key, encoder, told_away: false, waits, sent: 0, partly: None })
+        Ok(Self { producer, topic, brokers, key, encoder, stalled: 0, told_away: false, waits, sent: 0, partly: None })
     }
 
     fn outstanding(&self) -> u64 {
@@ -160,21 +165,22 @@ impl KafkaSink {
     /// Tells once that the brokers are away while records wait for them, and once that they are back. The records are
     /// librdkafka's to send: nothing is tried again here, so nothing is lost to a pause between tries.
     fn tell_away(&mut self, progress: bool) {
-        let callbacks = &self.producer.context().callbacks;
         let waiting = self.outstanding();
-        if waiting > 0 && !progress && callbacks.down.swap(false, Ordering::Relaxed) && !self.told_away {
-            self.told_away = true;
-            let because = callbacks.because();
-            tracing::warn!(
-                "topic '{}': Kafka at {} cannot be reached{because}; {waiting} records wait until it is back",
-                self.topic,
-                self.brokers
-            );
-        }
-        if self.told_away && progress {
-            self.told_away = false;
+        let callbacks = &self.producer.context().callbacks;
+        if progress {
             callbacks.down.store(false, Ordering::Relaxed);
-            tracing::info!("topic '{}': works again", self.topic);
+            self.stalled = 0;
+            if std::mem::take(&mut self.told_away) {
+                tracing::info!("topic '{}': works again", self.topic);
+            }
+            return;
+        }
+        self.stalled = if waiting == 0 { 0 } else { self.stalled + 1 };
+        // That they were away once says nothing of now: only with records that get no answer.
+        if self.stalled >= STALLED && !self.told_away && callbacks.down.load(Ordering::Relaxed) {
+            self.told_away = true;
+            let (topic, brokers, because) = (&self.topic, &self.brokers, callbacks.because());
+            tracing::warn!("topic '{topic}': Kafka at {brokers} cannot be reached{because}; {waiting} records wait until it is back");
         }
     }
 

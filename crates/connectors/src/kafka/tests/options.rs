@@ -1,7 +1,5 @@
 //! Options: what is refused, what reaches librdkafka, and what is told of it.
 
-use std::collections::HashMap;
-
 use super::super::config::Config;
 use super::super::properties::is_secret;
 use super::super::start::StartingOffsets;
@@ -103,10 +101,10 @@ fn every_option_reaches_the_client() {
 fn what_is_promised_holds_by_default() {
     let config = Config::of_options(&Options::of(&[("topic", "orders")]), "pipeline").unwrap();
     let (reads, writes) = (config.consumer(), config.producer());
-    let read: HashMap<_, _> = reads.config_map().clone();
+    let read = reads.config_map();
     assert_eq!((read["isolation.level"], read["enable.auto.commit"]), ("read_committed", "false"));
     assert_eq!((read["group.id"], read["auto.offset.reset"]), ("pipeline", "error"));
-    let written: HashMap<_, _> = writes.config_map().clone();
+    let written = writes.config_map();
     assert_eq!((written["enable.idempotence"], written["acks"]), ("true", "all"));
     assert_eq!((written["compression.type"], written["message.timeout.ms"]), ("lz4", "0"));
 }

@@ -1,6 +1,6 @@
 //! Several topics in one table, and headers.
 
-use arrow::array::{Array, MapArray, StructArray};
+use arrow::array::{MapArray, StructArray};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
