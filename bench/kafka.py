@@ -96,8 +96,8 @@ def throughput(arguments, client):
         expected = transactions.Expected(sample)
         expected.check_alerts(transactions.topic_rows(client, "fraud-alerts"))
         expected.check_rapid(transactions.topic_rows(client, "rapid-transactions"))
-        expected.check_rapid(transactions.ask(RIVERRUN, place / "data", "SELECT * FROM rapid_users"))
-        expected.check_spending(transactions.ask(RIVERRUN, place / "data", "SELECT * FROM transaction_aggregates"))
+        expected.check_rapid(transactions.ask(RIVERRUN, client, place / "data", "SELECT * FROM rapid_users"))
+        expected.check_spending(transactions.ask(RIVERRUN, client, place / "data", "SELECT * FROM transaction_aggregates"))
         expected.check_lake(place / "data" / "lake" / "transactions")
         print("\nalerts, rapid windows, spending and the lake equal DuckDB's, row by row")
 

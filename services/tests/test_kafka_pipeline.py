@@ -25,8 +25,8 @@ def test_what_is_there_is_read_to_its_end(kafka, riverrun, tmp_path, sample):
     expected, data = transactions.Expected(sample), tmp_path / "data"
     expected.check_alerts(transactions.topic_rows(client, "fraud-alerts"))
     expected.check_rapid(transactions.topic_rows(client, "rapid-transactions"))
-    expected.check_rapid(transactions.ask(riverrun, data, "SELECT * FROM rapid_users"))
-    expected.check_spending(transactions.ask(riverrun, data, "SELECT * FROM transaction_aggregates"))
+    expected.check_rapid(transactions.ask(riverrun, client, data, "SELECT * FROM rapid_users"))
+    expected.check_spending(transactions.ask(riverrun, client, data, "SELECT * FROM transaction_aggregates"))
     expected.check_lake(data / "lake" / "transactions")
     assert transactions.topic_rows(client, "financial-transactions-dlq") == []
 
@@ -50,4 +50,4 @@ def test_alerts_come_while_it_runs_and_a_stop_loses_nothing(kafka, riverrun, tmp
         assert run.stop() == 0, run.said()
     expected.check_alerts(transactions.topic_rows(client, "fraud-alerts"))
     expected.check_lake(tmp_path / "data" / "lake" / "transactions")
-    expected.check_spending(transactions.ask(riverrun, tmp_path / "data", "SELECT * FROM transaction_aggregates"))
+    expected.check_spending(transactions.ask(riverrun, client, tmp_path / "data", "SELECT * FROM transaction_aggregates"))

@@ -95,9 +95,11 @@ def topic_rows(client, topic):
     return found
 
 
-def ask(riverrun, data, query):
+def ask(riverrun, client, data, query):
     """The rows of a query over the pipeline's tables at rest."""
-    command = [riverrun, "sql", "--script", TRANSACTIONS, "--data", data, "--set", f"LAKE={data}/lake", "--set", "BUS=kafka", "--format", "json", query]
+    given = {"BUS": "kafka", "KAFKA_BROKERS": client["bootstrap.servers"], "LAKE": f"{data}/lake"}
+    variables = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    command = [riverrun, "sql", "--script", TRANSACTIONS, "--data", data, *variables, "--format", "json", query]
     return [json.loads(line) for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()]
 
 

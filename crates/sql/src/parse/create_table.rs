@@ -183,12 +183,12 @@ fn metadata_type(metadata: Metadata, data_type: &DataType) -> (bool, &'static st
         Metadata::Partition => (*data_type == DataType::Int32, "INT"),
         Metadata::Offset => (*data_type == DataType::Int64, "BIGINT"),
         Metadata::Timestamp | Metadata::ProcessingTime => (*data_type == timestamp(), "TIMESTAMP"),
-        Metadata::Headers => (is_headers(data_type), "STRUCT<key VARCHAR, value BINARY>[]"),
+        Metadata::Headers => (is_headers(data_type), "STRUCT<key VARCHAR, value BINARY>[] or MAP<VARCHAR, BINARY>"),
     }
 }
 
 fn is_headers(data_type: &DataType) -> bool {
-    let DataType::List(item) = data_type else { return false };
+    let (DataType::List(item) | DataType::Map(item, _)) = data_type else { return false };
     let DataType::Struct(fields) = item.data_type() else { return false };
     let is = |i: usize, name: &str, types: &[DataType]| {
         fields.get(i).is_some_and(|f| f.name() == name && types.contains(f.data_type()))
