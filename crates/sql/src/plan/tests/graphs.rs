@@ -53,14 +53,28 @@ fn hopping_windows_unnest_only_what_is_read() {
      keys: user_id
      window: hop(timestamp, INTERVAL '1 minute', INTERVAL '30 seconds'), closes when the watermark passes its end
      aggregates: count(Int64(1)), sum(transactions.amount)
+     having: count(Int64(1))@2 > 5
      state: one row per key and window, freed when the watermark passes the window's end
-#4 rapid.filter <- #3
-     count(Int64(1)) > 5
-#5 rapid.project_2 <- #4
+#4 rapid.project_2 <- #3
      window_start = get_field(hop(timestamp, INTERVAL '1 minute', INTERVAL '30 seconds'), start), user_id, txn_count = count(Int64(1)), total_spent = sum(transactions.amount)
-#6 sink bus rapid <- #5
+#5 sink bus rapid <- #4
      emit append
 ");
+}
+
+#[test]
+fn final_and_changing_groups_come_from_one_aggregate_with_its_having() {
+    let text = explained(
+        "
+CREATE TABLE once WITH (connector = 'bus');
+CREATE TABLE live (PRIMARY KEY (user_id, window_start)) WITH (connector = 'store');
+CREATE VIEW rapid AS
+SELECT tumble(timestamp, INTERVAL '1 minute')['start'] AS window_start, user_id, count(*) AS n
+FROM transactions GROUP BY tumble(timestamp, INTERVAL '1 minute'), user_id HAVING count(*) > 5;
+INSERT INTO once SELECT * FROM rapid;
+INSERT INTO live SELECT * FROM rapid;",
+    );
+    assert_eq!(text.matches("window_aggregate <-").count(), 1, "{text}");
 }
 
 const STEPS: &str = "

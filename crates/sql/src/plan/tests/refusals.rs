@@ -81,7 +81,7 @@ fn a_window_built_on_a_named_one_is_refused_since_it_would_be_planned_without_it
     );
     assert_eq!(
         refused_query(&format!("SELECT sum(amount) OVER v AS n {window}, v AS (w ROWS 3 PRECEDING)")),
-        format!("2:137: a window that builds on a named one is not possible\n{hint}")
+        format!("2:124: a window that builds on a named one is not possible\n{hint}")
     );
 }
 
