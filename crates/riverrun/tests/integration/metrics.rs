@@ -15,7 +15,7 @@ SET metric.events_processed_total = 'riverrun_source_rows_total{source="events"}
 SET metric.active_users = 'riverrun_window_groups{operator="busy.window_aggregate"}';
 SET metric.waiting_bytes = 'riverrun_sink_queue_bytes';
 CREATE TABLE events (who VARCHAR NOT NULL, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t - INTERVAL '20 seconds')
-WITH (connector = 'filesystem', path = '${INPUT}', format = 'json', bad_records = 'drop');
+WITH (connector = 'filesystem', path = '${INPUT}', watch = true, format = 'json', bad_records = 'drop');
 CREATE TABLE counts WITH (connector = 'blackhole', emit = 'append');
 CREATE TABLE copy WITH (connector = 'blackhole');
 CREATE VIEW busy AS

@@ -155,7 +155,7 @@ fn seven_late_rows_are_seven() {
     assert_eq!(stats.nodes[0].late.load(Relaxed), 7);
     assert_eq!(stats.partitions[0].late.load(Relaxed), 7);
     let (count, sum) = stats.partitions[0].event_times.count_and_sum();
-    assert_eq!((count, (sum * 1e6).round()), (11, 842.0));
+    assert_eq!((count, (sum * 1e6).round()), (11, 792.0));
     assert_eq!(stats.partitions[0].event_times.take_range(), Some((0, 120)));
     assert_eq!(stats.partitions[0].event_times.take_range(), None);
 }
