@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Progress;
 use super::sample::{Facts, Sample, widen};
+use crate::time::Micros;
 
 /// Reports that are kept.
 const REPORTS: usize = 100;
 
-/// Newest reports and samples. Written by the reporter once a second at most, read by anyone.
+/// Newest reports and samples. Written by the reporter about once a second, read by anyone.
 pub struct Recent {
     facts: Arc<Facts>,
     kept: Mutex<Kept>,
@@ -21,13 +22,10 @@ struct Kept {
     newest: Arc<Sample>,
 }
 
-/// Samples that are kept: the newest and those of the [`WINDOW`](Recent::WINDOW) before it.
-const SAMPLES: usize = Recent::WINDOW + 1;
+/// How far [`Recent::live`] looks back.
+const WINDOW: Micros = 2_000_000;
 
 impl Recent {
-    /// How many samples [`live`](Recent::live) looks back: as many seconds.
-    pub const WINDOW: usize = 2;
-
     pub(super) fn new(facts: Arc<Facts>, first: Arc<Sample>) -> Self {
         Self {
             facts,
@@ -37,12 +35,18 @@ impl Recent {
 
     pub(super) fn add_report(&self, report: Arc<Progress>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        push(&mut kept.reports, report, REPORTS);
+        if kept.reports.len() == REPORTS {
+            kept.reports.pop_front();
+        }
+        kept.reports.push_back(report);
     }
 
     pub(super) fn add_sample(&self, sample: Arc<Sample>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        push(&mut kept.samples, sample.clone(), SAMPLES);
+        kept.samples.push_back(sample.clone());
+        while kept.samples.get(1).is_some_and(|second| sample.at - second.at >= WINDOW) {
+            kept.samples.pop_front();
+        }
         kept.newest = sample;
     }
 
@@ -66,11 +70,4 @@ impl Recent {
         let range = samples.iter().skip(1).fold(None, |range, sample| widen(range, sample.range));
         self.facts.between(samples.first().unwrap_or(&newest), &newest, range)
     }
-}
-
-fn push<T>(kept: &mut VecDeque<T>, new: T, most: usize) {
-    if kept.len() == most {
-        kept.pop_front();
-    }
-    kept.push_back(new);
 }

@@ -19,6 +19,7 @@ mod dataflow;
 mod events;
 mod feed;
 pub mod health;
+mod input;
 mod keeper;
 mod latency;
 mod pipeline;

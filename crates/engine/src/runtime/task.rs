@@ -1,76 +1,23 @@
 //! One task: the readers of one partition number (or of all), its dataflow, and its epochs.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::backoff::Backoff;
-use super::checkpoint::{Checkpoint, Position};
+use super::checkpoint::Checkpoint;
 use super::dataflow::Dataflow;
 use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
-use super::positions::{Place, Positions};
+use super::input::Input;
+use super::positions::Positions;
 use super::queue::{Handed, SinkQueue};
 use super::settings::Settings;
-use super::stats::{PartitionStats, Phase, PhaseTimes, PipelineStats};
+use super::stats::{Phase, PhaseTimes, PipelineStats};
 use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::NodeId;
 use crate::sink::EpochOutput;
-use crate::source::{Fetch, Limit, OnBadRecord, Part, PartitionReader, Poll, dead_letters};
+use crate::source::{Fetch, Limit, OnBadRecord, Poll, dead_letters};
 use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
 use crate::{Error, Result};
-
-/// One partition of one source, as a task reads it.
-pub struct Input {
-    /// The source's node.
-    pub node: NodeId,
-    /// Its place in the counts of partitions.
-    pub index: usize,
-    /// Which partition of which source.
-    pub place: Place,
-    /// The table's name.
-    pub name: String,
-    /// What the partition number stands for, where the source has several topics.
-    pub part: Option<Part>,
-    /// The reader.
-    pub reader: Box<dyn PartitionReader>,
-    /// Where the next epoch begins.
-    pub offset: i64,
-    /// Event time, if the table has it.
-    pub watermark: Option<Watermark>,
-    /// What a bad record does.
-    pub on_bad: OnBadRecord,
-    /// The greatest watermark of any partition of this source, over all tasks.
-    pub newest: Arc<AtomicI64>,
-    /// Most rows of this partition per epoch (the source's `max_offsets_per_trigger`).
-    pub round_rows: usize,
-    /// After so long without anything it no longer holds back the watermark of the others.
-    pub idle: Micros,
-    /// When it last gave something.
-    pub last_data: Micros,
-    /// All was read.
-    pub ended: bool,
-    /// The trouble that it is in.
-    pub backoff: Backoff,
-}
-
-impl Input {
-    fn stats<'a>(&self, stats: &'a PipelineStats) -> &'a PartitionStats {
-        &stats.partitions[self.index]
-    }
-
-    /// For people: the source, with the topic where it has several, and the partition there.
-    fn origin(&self) -> (String, u32) {
-        match &self.part {
-            Some(part) => (format!("{}/{}", self.name, part.topic), part.partition),
-            None => (self.name.clone(), self.place.1),
-        }
-    }
-
-    fn position(&self) -> Position {
-        let (newest, floor) = self.watermark.as_ref().map_or((None, MIN_TIME), Watermark::position);
-        Position { source: self.name.clone(), partition: self.place.1, offset: self.offset, newest, floor }
-    }
-}
 
 /// What a task shares with the rest of the pipeline.
 pub struct Shared {
