@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, ListArray, MapArray, StringArray, StringBuilder, StructArray,
-    TimestampMicrosecondArray,
+    ArrayBuilder, ArrayRef, BinaryArray, BinaryBuilder, Int32Array, Int64Array, ListArray, MapArray, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
@@ -90,12 +90,7 @@ pub(super) fn column(
 
 /// The headers of the good records, and where each record's end. With `unique` the last header of a name stands for all: a
 /// map has each key once.
-fn headers(
-    item: &FieldRef,
-    records: &Records,
-    range: Range<usize>,
-    unique: bool,
-) -> Result<(OffsetBuffer<i32>, StructArray)> {
+fn headers(item: &FieldRef, records: &Records, range: Range<usize>, unique: bool) -> Result<(OffsetBuffer<i32>, StructArray)> {
     let fields = header_fields(item).ok_or_else(|| Error::permanent("the headers column is no list of key and value"))?;
     let mut names = StringBuilder::new();
     let mut texts = StringBuilder::new();

@@ -67,7 +67,9 @@ impl fmt::Display for Topics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(names) => write!(f, "topic '{}'", names.join("', '")),
-            Self::Pattern(pattern) => write!(f, "topics like '{}'", pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$")),
+            Self::Pattern(pattern) => {
+                write!(f, "topics like '{}'", pattern.as_str().trim_start_matches("^(?:").trim_end_matches(")$"))
+            }
         }
     }
 }
@@ -143,7 +145,10 @@ impl Config {
         let built_in = client.create_native_config().and_then(|c| c.get("builtin.features")).unwrap_or_default();
         let has = |feature: &str| built_in.split(',').any(|f| f.trim() == feature);
         let needs = |property: &str, is: &dyn Fn(&str) -> bool| {
-            self.properties.get(property).filter(|value| is(&value.to_ascii_lowercase())).map(|value| (property.to_owned(), value))
+            self.properties
+                .get(property)
+                .filter(|value| is(&value.to_ascii_lowercase()))
+                .map(|value| (property.to_owned(), value))
         };
         let tls = needs("security.protocol", &|v| v.ends_with("ssl")).filter(|_| !has("ssl"));
         let scram = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|p| needs(p, &|v| v.starts_with("scram")));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use riverrun_engine::{Error, Result};
 use riverrun_engine::connect::Context;
 use riverrun_engine::graph::{SinkNode, SourceNode};
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::Source;
 use riverrun_engine::table::{Capabilities, Table};
+use riverrun_engine::{Error, Result};
 
 use super::config::Config;
 use super::key::Key;

@@ -49,7 +49,11 @@ pub static DESCRIPTION: Description = Description {
         option("compression", "lz4", "sink: none, gzip, snappy, lz4 or zstd (with feature kafka-zstd)"),
         option("partitions", "10", "sink: partitions of a topic that has to be created"),
         option("replication", "-1", "sink: replicas of a topic that has to be created; -1: as the brokers say"),
-        option("retention", "", "sink: how long a topic that has to be created keeps records, or 'forever'; default: as the brokers say"),
+        option(
+            "retention",
+            "",
+            "sink: how long a topic that has to be created keeps records, or 'forever'; default: as the brokers say",
+        ),
         option("retention_bytes", "", "sink: how much each partition of a topic that has to be created keeps"),
         option("client_id", "riverrun", "how this program names itself to the brokers"),
         option("security_protocol", "plaintext", "plaintext, ssl, sasl_plaintext or sasl_ssl (ssl with feature kafka-tls)"),

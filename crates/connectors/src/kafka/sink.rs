@@ -180,7 +180,9 @@ impl KafkaSink {
         if self.stalled >= STALLED && !self.told_away && callbacks.down.load(Ordering::Relaxed) {
             self.told_away = true;
             let (topic, brokers, because) = (&self.topic, &self.brokers, callbacks.because());
-            tracing::warn!("topic '{topic}': Kafka at {brokers} cannot be reached{because}; {waiting} records wait until it is back");
+            tracing::warn!(
+                "topic '{topic}': Kafka at {brokers} cannot be reached{because}; {waiting} records wait until it is back"
+            );
         }
     }
 

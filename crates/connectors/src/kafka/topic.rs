@@ -97,8 +97,7 @@ fn ask(client: &BaseConsumer<Callbacks>, config: &Config, topic: Option<&str>) -
 }
 
 fn unreachable(error: &KafkaError, config: &Config, callbacks: &Callbacks) -> Error {
-    let what =
-        format!("no answer about {} from Kafka at {} within {:?}", config.topics, config.brokers, config.patience);
+    let what = format!("no answer about {} from Kafka at {} within {:?}", config.topics, config.brokers, config.patience);
     let Some(trouble) = lock(&callbacks.trouble).clone() else {
         let error = classify(error, &what);
         return if error.is_transient() { error.hint("is Kafka running, and are 'brokers' right?") } else { error };

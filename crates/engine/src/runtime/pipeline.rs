@@ -115,8 +115,7 @@ impl Pipeline {
             settings,
         });
         let parts = parts_of(&sources)?;
-        let checkpoints =
-            shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain(), tasks, parts));
+        let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain(), tasks, parts));
         let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
         let mut made = Vec::with_capacity(tasks);
         for (number, places) in places.into_iter().enumerate() {

@@ -132,12 +132,14 @@ fn no_message_shows_a_secret() {
 #[cfg(not(any(feature = "kafka-tls", feature = "kafka-tls-vendored")))]
 #[test]
 fn a_program_without_tls_says_how_to_get_it() {
-    for (option, value) in [("security_protocol", "ssl"), ("security_protocol", "SASL_SSL"), ("sasl_mechanism", "SCRAM-SHA-512")] {
+    for (option, value) in [("security_protocol", "ssl"), ("security_protocol", "SASL_SSL"), ("sasl_mechanism", "SCRAM-SHA-512")]
+    {
         let error = failure(connector().unwrap().check(&table("localhost:9092", "orders", &[(option, value)])));
         let told = error.to_string();
         assert!(told.contains(option) && told.contains(value) && told.contains("--features kafka-tls"), "{told}");
     }
-    let plain = [("security_protocol", "sasl_plaintext"), ("sasl_mechanism", "PLAIN"), ("sasl_username", "a"), ("sasl_password", "b")];
+    let plain =
+        [("security_protocol", "sasl_plaintext"), ("sasl_mechanism", "PLAIN"), ("sasl_username", "a"), ("sasl_password", "b")];
     connector().unwrap().check(&table("localhost:9092", "orders", &plain)).unwrap();
 }
 

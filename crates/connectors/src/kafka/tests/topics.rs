@@ -51,11 +51,8 @@ fn a_list_of_topics_is_read_as_named_and_each_row_says_whence() {
 fn a_pattern_means_all_topics_whose_whole_name_fits() {
     let cluster = several(&[("tx-b", 1), ("tx-a", 2), ("my-tx-a", 1), ("tx", 1)]);
     let mut options = table(&cluster.bootstrap_servers(), "unused", &[]);
-    options.options = Options::of(&[
-        ("connector", "kafka"),
-        ("brokers", &cluster.bootstrap_servers()),
-        ("topic_pattern", "tx-[a-z]|nothing"),
-    ]);
+    options.options =
+        Options::of(&[("connector", "kafka"), ("brokers", &cluster.bootstrap_servers()), ("topic_pattern", "tx-[a-z]|nothing")]);
     let found = source(&options).unwrap();
     let parts: Vec<_> = (0..found.partitions().unwrap()).map(|p| found.part(p)).collect();
     assert_eq!(parts, [part("tx-a", 0), part("tx-a", 1), part("tx-b", 0)], "by name");
