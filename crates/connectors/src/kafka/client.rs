@@ -90,6 +90,8 @@ pub(super) struct Callbacks {
     pub trouble: Mutex<Option<Trouble>>,
     /// Whether no broker could be reached, until somebody takes notice.
     pub down: AtomicBool,
+    /// Whether the statistics saw a broker that is up since then.
+    pub up: AtomicBool,
     /// The topics that are read.
     pub topics: Mutex<BTreeMap<String, Seen>>,
     /// Whether a topic has more partitions than the run began with.
@@ -119,6 +121,7 @@ impl ClientContext for Callbacks {
         let mut trouble = lock(&self.trouble);
         if code == Code::AllBrokersDown {
             self.down.store(true, Relaxed);
+            self.up.store(false, Relaxed);
             // Why each of them is down was told before, and says more.
             if trouble.is_some() {
                 return;
@@ -128,6 +131,9 @@ impl ClientContext for Callbacks {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            self.up.store(true, Relaxed);
+        }
         let mut topics = lock(&self.topics);
         for (name, topic) in &statistics.topics {
             let Some(seen) = topics.get_mut(name) else { continue };

@@ -89,10 +89,8 @@ impl Reader {
                     let at = format!("{} of topic '{}'", record.partition(), record.topic());
                     return Err(Error::permanent(format!("a record of partition {at} came by the wrong queue")));
                 }
-                Err(error) if error.rdkafka_error_code() == Some(Code::AllBrokersDown) => {
-                    let because = self.cluster.consumer.context().because();
-                    return Err(Error::transient(format!("Kafka at {} cannot be reached{because}", config.brokers)));
-                }
+                // Told below.
+                Err(error) if error.rdkafka_error_code() == Some(Code::AllBrokersDown) => {}
                 Err(error) => {
                     let because = self.cluster.consumer.context().because();
                     let error = classify(&error, &format!("{}{because}", config.topics));
@@ -103,6 +101,7 @@ impl Reader {
                 }
             }
         }
+        self.cluster.tell_away();
         match self.cluster.consumer.context().grown.swap(false, Relaxed) {
             true => self.cluster.tell_growth(),
             false => Ok(()),

@@ -4,13 +4,16 @@
 //! through, topic by topic; those of equal number in different topics hold equal keys, and belong to one task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
 use riverrun_engine::source::{OnBadRecord, Part, PartitionReader, Source, Start};
 use riverrun_engine::table::Table;
-use riverrun_engine::time::Micros;
+use riverrun_engine::time::{Clock, Micros, Stopwatch, SystemClock};
 use riverrun_engine::{Error, Result};
 
 use super::client::{Callbacks, Seen, classify, lock};
@@ -18,10 +21,15 @@ use super::config::{Config, Topics};
 use super::reader::Reader;
 use super::topic;
 
+/// How long to wait before a question is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// What readers of one source share.
 pub(super) struct Cluster {
     pub config: Config,
     pub consumer: Arc<BaseConsumer<Callbacks>>,
+    /// Whether it was told that the brokers are away.
+    away: AtomicBool,
 }
 
 /// One partition of one topic.
@@ -52,10 +60,23 @@ impl Place {
 }
 
 impl Cluster {
+    /// Asks until there is an answer, for as long as `patience`: a cluster that has just started, or whose leaders move, at
+    /// first answers that it can't tell.
+    fn ask<T>(&self, what: &str, question: impl Fn(Duration) -> KafkaResult<T>) -> Result<T> {
+        let stopwatch = Stopwatch::start();
+        loop {
+            let left = self.config.patience.saturating_sub(Duration::from_nanos(stopwatch.nanos()));
+            match question(left.max(AGAIN)).map_err(|e| classify(&e, what)) {
+                Err(error) if error.is_transient() && left > AGAIN => SystemClock.sleep(AGAIN),
+                answer => return answer,
+            }
+        }
+    }
+
     /// The first offset that is still there, and the one behind the last record that may be read.
     fn bounds(&self, place: &Place) -> Result<(i64, i64)> {
-        let bounds = self.consumer.fetch_watermarks(&place.topic, place.partition as i32, self.config.patience);
-        bounds.map_err(|e| classify(&e, &format!("offsets of {} from {}", place.at(), self.config.brokers)))
+        let what = format!("offsets of {} from {}", place.at(), self.config.brokers);
+        self.ask(&what, |patience| self.consumer.fetch_watermarks(&place.topic, place.partition as i32, patience))
     }
 
     /// What `offset` means now: itself, or, where it is gone and that may be, the first one that is there.
@@ -82,10 +103,27 @@ impl Cluster {
         // Milliseconds, rounded up: nothing before that time.
         let asked = place.list(time.div_euclid(1000) + i64::from(time.rem_euclid(1000) > 0))?;
         let what = format!("offset of a time in {}", place.at());
-        let found = self.consumer.offsets_for_times(asked, self.config.patience).map_err(|e| classify(&e, &what))?;
+        let found = self.ask(&what, |patience| self.consumer.offsets_for_times(asked.clone(), patience))?;
         match place.offset_in(&found) {
             Some(offset) => Ok(offset),
             None => Ok(self.bounds(place)?.1),
+        }
+    }
+
+    /// Tells once that the brokers are away, and once that they are back: librdkafka goes on trying by itself, and says so
+    /// again and again, to whichever reader asks.
+    pub fn tell_away(&self) {
+        let callbacks = self.consumer.context();
+        let topics = &self.config.topics;
+        if callbacks.down.swap(false, Relaxed) && !self.away.swap(true, Relaxed) {
+            let because = callbacks.because();
+            tracing::warn!(
+                "{topics}: Kafka at {} cannot be reached{because}; reading goes on when it is back",
+                self.config.brokers
+            );
+        }
+        if self.away.load(Relaxed) && callbacks.up.load(Relaxed) && self.away.swap(false, Relaxed) {
+            tracing::info!("{topics}: works again");
         }
     }
 
@@ -140,7 +178,11 @@ impl KafkaSource {
             let topics: Vec<_> = found.iter().map(|(name, count)| format!("{name} ({count} partitions)")).collect();
             tracing::info!("table {}: {}", table.name, topics.join(", "));
         }
-        Ok(Self { table: table.clone(), places, cluster: Arc::new(Cluster { config, consumer: Arc::new(consumer) }) })
+        Ok(Self {
+            table: table.clone(),
+            places,
+            cluster: Arc::new(Cluster { config, consumer: Arc::new(consumer), away: AtomicBool::new(false) }),
+        })
     }
 
     fn place(&self, partition: u32) -> Result<&Place> {
@@ -189,8 +231,8 @@ impl Source for KafkaSource {
         let what = format!("committed offset of {} in group '{}'", place.at(), self.cluster.config.group);
         let mut list = TopicPartitionList::new();
         list.add_partition(&place.topic, place.partition as i32);
-        let list = self.cluster.consumer.committed_offsets(list, self.cluster.config.patience);
-        Ok(place.offset_in(&list.map_err(|e| classify(&e, &what))?))
+        let list = self.cluster.ask(&what, |patience| self.cluster.consumer.committed_offsets(list.clone(), patience))?;
+        Ok(place.offset_in(&list))
     }
 
     fn commit(&self, positions: &[(u32, i64)]) -> Result<()> {
