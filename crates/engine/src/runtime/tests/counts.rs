@@ -220,7 +220,8 @@ fn a_frozen_sink_shows_in_its_queue_and_in_the_time_that_workers_wait() {
     until("the wait is counted", || sink.backpressure_nanos.load(Relaxed) >= 5_000_000_000);
     let waited = sink.backpressure_nanos.load(Relaxed);
     assert!(waited <= 5_000_000_000 + 1000 * moved.unsigned_abs(), "{waited} ns in {moved} us and 5 s");
-    assert_eq!(running.stats.tasks[0].backpressure_nanos.load(Relaxed), waited);
+    // The worker counts it for the sink first, then for its tasks.
+    until("it is counted for the task", || running.stats.tasks[0].backpressure_nanos.load(Relaxed) == waited);
 
     let (queued, epochs) = (sink.queue_bytes.load(Relaxed), running.stats.tasks[0].epochs.load(Relaxed) as usize);
     assert!(queued >= 2000, "{queued}");
@@ -258,9 +259,10 @@ fn trouble_of_a_source_or_sink_that_lasts_makes_the_pipeline_not_ready() {
     running.fails.store(true, Relaxed);
     until("the source failed", || running.stats.partitions[0].failing_since().is_some());
     running.advance(31 * SECOND);
-    // Whoever waits for it to work again sleeps, and that moves the clock on a little, too.
+    // It fails as of its epoch's clock, which may be from before the sink worked again.
     let told = health().not_ready;
-    assert!(told[0].starts_with("source rows, partition 0: cannot be read for 3") && told.len() == 1, "{told:?}");
+    let seconds = told[0].strip_prefix("source rows, partition 0: cannot be read for ").and_then(|t| t.strip_suffix(" s"));
+    assert!(seconds.is_some_and(|s| s.parse::<i64>().unwrap() >= 31) && told.len() == 1, "{told:?}");
     running.fails.store(false, Relaxed);
     until("the source works", ready);
     running.pipeline.stop_handle().stop();
