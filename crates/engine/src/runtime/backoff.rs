@@ -30,3 +30,27 @@ impl Backoff {
         self.trouble.take().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_begin_anew_once_it_worked() {
+        let mut backoff = Backoff::default();
+        let (mut now, mut waits) = (5_000_000, Vec::new());
+        for tries in 0..12 {
+            assert!(backoff.ready(now));
+            assert_eq!(backoff.failed(now), tries == 0, "told once");
+            let failed = now;
+            while !backoff.ready(now) {
+                now += 100_000;
+            }
+            waits.push((now - failed) / 100_000);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        assert!(backoff.worked() && !backoff.worked());
+        assert!(backoff.failed(now));
+        assert!(backoff.ready(now + 100_000));
+    }
+}
