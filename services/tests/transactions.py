@@ -61,7 +61,8 @@ def delete_topics(client, topics):
 def send(client, path, first=0, last=None):
     """Sends a file's lines, from number `first` to before `last`, by user, as Java clients would; waits until all are acknowledged."""
     failed = []
-    properties = {"partitioner": "murmur2_random", "linger.ms": 20, "queue.buffering.max.messages": 200_000, "compression.type": "lz4"}
+    # Without idempotence a retry, as in the first moments of a topic, puts a user's transactions out of order.
+    properties = {"enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 20, "queue.buffering.max.messages": 200_000, "compression.type": "lz4"}
     producer = Producer({**client, **properties})
     with open(path, "rb") as records:
         for n, line in enumerate(itertools.islice(records, first, last)):
