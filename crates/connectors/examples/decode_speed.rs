@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let mut reader = source.open(0, 0, None)?;
     let mut rows = 0;
     loop {
-        match reader.poll(Limit { rows: 65_536, bytes: 1 << 24 }, i64::MAX)? {
+        match reader.poll(Limit::new(65_536, 1 << 24), i64::MAX)? {
             Poll::Ready(fetch) => rows += fetch.rows.num_rows(),
             Poll::Pending => {}
             Poll::End => break,

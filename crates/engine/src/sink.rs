@@ -43,6 +43,19 @@ pub enum Flushed {
 /// A [transient](crate::error::Kind::Transient) error of either call means: call again with the same arguments later; a sink
 /// keeps its own state such that this repeats nothing that it had taken. After a permanent error it is not called again.
 pub trait Sink: Send {
+    /// How far the sink is in a lineage of epochs: for each of the `tasks` the last epoch whose rows it holds (0: none), as it
+    /// keeps it atomically with those rows. Told once, before the first [`write`](Sink::write), and only where epochs can be
+    /// repeated; a sink that is never asked keeps no positions. Epochs up to the answer are not written again; those behind
+    /// it are, and what an unfinished write of theirs left is removed or replaced.
+    ///
+    /// `lineage` names the pipeline and this life of it: safe in file names, never used by another.
+    ///
+    /// `None`: the sink keeps no position. After a crash it gets the epochs since the newest checkpoint again.
+    fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
+        let _ = (lineage, tasks);
+        Ok(None)
+    }
+
     /// Takes the outputs of one epoch. May buffer; must not wait for long.
     fn write(&mut self, output: &EpochOutput) -> Result<()>;
 

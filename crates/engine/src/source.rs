@@ -29,6 +29,15 @@ pub struct Limit {
     pub rows: usize,
     /// Bytes of raw records, about.
     pub bytes: usize,
+    /// No record at or behind this offset: where an epoch that is repeated ended. The reader goes on behind it later.
+    pub until: i64,
+}
+
+impl Limit {
+    /// So many rows and bytes, wherever they end.
+    pub const fn new(rows: usize, bytes: usize) -> Self {
+        Self { rows, bytes, until: i64::MAX }
+    }
 }
 
 /// The reasons of [`BadRecord`]s, as metrics and dead letters name them.

@@ -15,7 +15,7 @@ use riverrun_engine::source::{Limit, OnBadRecord, PartitionReader, Poll, Source,
 use riverrun_engine::time::Micros;
 
 /// Records per batch, and the most raw bytes of one.
-const BATCH: Limit = Limit { rows: 8192, bytes: 8 << 20 };
+const BATCH: Limit = Limit::new(8192, 8 << 20);
 
 /// A source that DataFusion can scan. Each scan reads up to the offsets that are last when it begins.
 pub struct SourceTable {

@@ -63,7 +63,7 @@ struct Read {
 impl Read {
     fn take(&mut self, reader: &mut dyn PartitionReader, limit: usize, until: usize) -> bool {
         while self.rows.len() < until {
-            match reader.poll(Limit { rows: limit, bytes: 1 << 20 }, CLOCK).unwrap() {
+            match reader.poll(Limit::new(limit, 1 << 20), CLOCK).unwrap() {
                 Poll::Ready(fetch) => {
                     assert!(fetch.rows.num_rows() <= limit);
                     self.add(&fetch.rows);
@@ -171,7 +171,7 @@ fn a_watched_folder_gives_new_files_and_a_growing_last_one() {
 
     write("a1.jsonl", &lines(0..1));
     let error = loop {
-        match reader.poll(Limit { rows: 1, bytes: 1 }, CLOCK) {
+        match reader.poll(Limit::new(1, 1), CLOCK) {
             Err(error) => break error.to_string(),
             Ok(poll) => assert!(matches!(poll, Poll::Pending), "{poll:?}"),
         }

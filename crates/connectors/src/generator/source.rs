@@ -279,7 +279,7 @@ mod tests {
         let mut reader = source.open(partition, offset, None).unwrap();
         let (mut batches, mut bad) = (Vec::new(), 0);
         loop {
-            match reader.poll(Limit { rows: 777, bytes: 1 << 20 }, 5).unwrap() {
+            match reader.poll(Limit::new(777, 1 << 20), 5).unwrap() {
                 Poll::Ready(fetch) => {
                     bad += fetch.bad.len();
                     batches.push(fetch.rows);
@@ -318,7 +318,7 @@ mod tests {
         let (source, clock) = open(&[("rate", "100")]);
         assert_eq!(source.end_offset(0).unwrap(), None);
         let mut reader = source.open(0, 0, Some(60)).unwrap();
-        let limit = Limit { rows: 1000, bytes: 1 << 20 };
+        let limit = Limit::new(1000, 1 << 20);
         let mut rows = || match reader.poll(limit, 0).unwrap() {
             Poll::Ready(fetch) => fetch.rows.num_rows() as i64,
             Poll::Pending => 0,

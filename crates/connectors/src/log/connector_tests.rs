@@ -64,7 +64,7 @@ fn epoch(epoch: u64, batches: Vec<Rows>) -> EpochOutput {
 
 fn poll(source: &Arc<dyn Source>, partition: u32, offset: i64, stop: Option<i64>) -> Option<Fetch> {
     let mut reader = source.open(partition, offset, stop).unwrap();
-    match reader.poll(Limit { rows: 1000, bytes: 1 << 20 }, 0).unwrap() {
+    match reader.poll(Limit::new(1000, 1 << 20), 0).unwrap() {
         Poll::Ready(fetch) => Some(fetch),
         Poll::Pending | Poll::End => None,
     }
@@ -100,7 +100,7 @@ fn a_reader_waits_at_the_end_and_ends_at_its_stop() {
     let source = source(directory.path(), &[]);
     let partition = crate::partitioner::partition_of(b"a", 3);
     let mut live = source.open(partition, 0, None).unwrap();
-    let limit = Limit { rows: 2, bytes: 1 << 20 };
+    let limit = Limit::new(2, 1 << 20);
     assert!(matches!(live.poll(limit, 0).unwrap(), Poll::Pending));
     sink.write(&epoch(1, vec![Rows::insert(rows(&[(Some("a"), 1), (Some("a"), 2), (Some("a"), 3)]))])).unwrap();
     assert_eq!(live.lag(), Some(3));

@@ -192,7 +192,7 @@ fn the_source_gives_every_row_once_from_any_offset_and_ends() {
     for (offset, stop) in [(0, None), (7, None), (8192, Some(9000)), (9999, None), (10_000, None)] {
         let mut reader = source.open(0, offset, stop).unwrap();
         let mut read = Vec::new();
-        while let Poll::Ready(fetch) = reader.poll(Limit { rows: 3000, bytes: 1 << 20 }, 0).unwrap() {
+        while let Poll::Ready(fetch) = reader.poll(Limit::new(3000, 1 << 20), 0).unwrap() {
             read.extend_from_slice(fetch.rows.column(0).as_primitive::<Int64Type>().values());
             assert_eq!(fetch.next_offset, read.last().unwrap() + 1);
         }

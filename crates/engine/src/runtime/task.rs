@@ -153,7 +153,7 @@ impl Task {
             let mut read = 0;
             for (i, left) in left.iter_mut().enumerate() {
                 let rows = (*left).min(self.shared.settings.chunk_rows);
-                let got = if rows > 0 { self.poll(i, Limit { rows, bytes: 4 << 20 }, clock)? } else { 0 };
+                let got = if rows > 0 { self.poll(i, Limit::new(rows, 4 << 20), clock)? } else { 0 };
                 *left = left.saturating_sub(got);
                 read += got;
             }

@@ -56,7 +56,7 @@ fn poll_all(source: &DeltaSource, offset: i64, stop: Option<i64>, rows: usize) -
     let mut batches = Vec::new();
     let mut next = offset;
     loop {
-        match reader.poll(Limit { rows, bytes: 1 << 20 }, 77).unwrap() {
+        match reader.poll(Limit::new(rows, 1 << 20), 77).unwrap() {
             Poll::Ready(fetch) => {
                 assert!(fetch.rows.num_rows() <= rows);
                 next += fetch.rows.num_rows() as i64;

@@ -114,7 +114,7 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 fn read(source: &dyn Source, partition: u32, offset: i64, stop: i64) -> (Vec<RecordBatch>, Vec<&'static str>) {
     let mut reader = source.open(partition, offset, Some(stop)).unwrap();
     let (mut batches, mut bad) = (Vec::new(), Vec::new());
-    until(|| match reader.poll(Limit { rows: 100, bytes: 1 << 20 }, 0).unwrap() {
+    until(|| match reader.poll(Limit::new(100, 1 << 20), 0).unwrap() {
         Poll::Ready(fetch) => {
             assert!(fetch.rows.num_rows() <= 100);
             bad.extend(fetch.bad.iter().map(|b| b.reason));
@@ -175,7 +175,7 @@ fn starts_resolve_and_a_stop_offset_ends_a_read_before_younger_records() {
     // The same partition again, to its end: no record past the stop offset had been swallowed.
     let rest: usize = read(source.as_ref(), 0, 20, end).0.iter().map(RecordBatch::num_rows).sum();
     assert_eq!(rest as i64, end - 20);
-    assert!(matches!(source.open(0, end, Some(end)).unwrap().poll(Limit { rows: 1, bytes: 1 }, 0).unwrap(), Poll::End));
+    assert!(matches!(source.open(0, end, Some(end)).unwrap().poll(Limit::new(1, 1), 0).unwrap(), Poll::End));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn an_open_end_waits_for_records_and_takes_them_when_they_come() {
     let source = source(&table).unwrap();
     let partition = partition_of(b"user_0", PARTITIONS);
     let mut reader = source.open(partition, 0, None).unwrap();
-    let limit = Limit { rows: 100, bytes: 1 << 20 };
+    let limit = Limit::new(100, 1 << 20);
     assert!(matches!(reader.poll(limit, 0).unwrap(), Poll::Pending));
     write(&table, 0..1);
     let fetch = until(|| match reader.poll(limit, 0).unwrap() {
