@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::Result;
-use crate::graph::{SinkNode, SourceNode};
+use crate::graph::{Graph, SinkNode, SourceNode};
+use crate::journal::Journal;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::table::{Capabilities, Table};
@@ -35,4 +36,11 @@ pub trait Connectors: Send + Sync {
 
     /// Connects a sink. May do I/O; creates topics, tables and folders that are missing.
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>>;
+
+    /// The journal that lives on the bus of the graph's tables, where there is one that can hold it. May do I/O. `None`: the
+    /// journal is kept beside the checkpoints.
+    fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {
+        let _ = (graph, context);
+        Ok(None)
+    }
 }

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod connect;
 pub mod error;
 pub mod graph;
+pub mod journal;
 pub mod operator;
 pub mod operators;
 pub mod progress;
