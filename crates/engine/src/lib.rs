@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod connect;
 pub mod error;
+pub mod failpoint;
 pub mod graph;
 pub mod journal;
 pub mod operator;
