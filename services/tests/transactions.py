@@ -13,7 +13,8 @@ from deltalake import DeltaTable
 from runs import TRANSACTIONS, until
 
 INPUT = "financial-transactions"
-TOPICS = (INPUT, "financial-transactions-dlq", "financial-transactions-late", "rapid-transactions", "fraud-alerts")
+JOURNAL = "riverrun-transactions-journal"
+TOPICS = (INPUT, "financial-transactions-dlq", "financial-transactions-late", "rapid-transactions", "fraud-alerts", JOURNAL)
 PARTITIONS = 10
 COLUMNS = """transaction_id: 'VARCHAR', user_id: 'VARCHAR', amount: 'DOUBLE', merchant: 'VARCHAR', category: 'VARCHAR',
   timestamp: 'TIMESTAMP', location: 'STRUCT(lat DOUBLE, lon DOUBLE)', device_type: 'VARCHAR'"""

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use riverrun_engine::connect::Context;
-use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
+use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::{OnBadRecord, Source};
 use riverrun_engine::table::{Capabilities, Options, Table};
@@ -75,6 +76,12 @@ pub trait Connector: Send + Sync {
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         let _ = context;
         Err(Error::invalid(format!("{} cannot be written to", node.table.name)))
+    }
+
+    /// The pipeline's journal, where this connector is a bus that can hold it and the graph's tables are on it. May do I/O.
+    fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {
+        let _ = (graph, context);
+        Ok(None)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use riverrun_engine::connect::{Connectors, Context};
-use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
+use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::{OnBadRecord, Source, dead_letter_schema};
 use riverrun_engine::table::{Capabilities, Column, Location, Options, Table};
@@ -129,6 +130,15 @@ impl Connectors for Registry {
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         let (_, connector) = self.entry(&node.table)?;
         connector.sink(node, context).map_err(|e| e.within(format!("sink {}", node.table.name)))
+    }
+
+    fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {
+        for connector in self.entries.iter().filter_map(|entry| entry.connector.as_ref()) {
+            if let Some(journal) = connector.journal(graph, context)? {
+                return Ok(Some(journal));
+            }
+        }
+        Ok(None)
     }
 }
 

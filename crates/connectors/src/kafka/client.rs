@@ -31,7 +31,10 @@ pub(super) fn classify(error: &KafkaError, what: &str) -> Error {
         }
         // Also what a broker that goes away in the middle of a handshake looks like.
         Code::SSL => Error::transient(message).hint("check the options security_protocol and ssl_*"),
-        Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => {
             Error::permanent(message).hint("the user lacks the right; see the cluster's ACLs")
         }
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {

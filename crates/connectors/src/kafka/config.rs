@@ -1,6 +1,6 @@
 //! The options of a Kafka table, parsed, and the librdkafka configuration that they make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -210,6 +210,37 @@ impl Config {
         config.extend(self.properties.clone());
         config.set("compression.type", self.compression).set("enable.idempotence", "true").set("acks", "all");
         config
+    }
+
+    /// A producer whose records go in transactions of this id.
+    pub fn transactional(&self, id: &str) -> ClientConfig {
+        let given = |name: &str| self.properties.get(name).and_then(|millis| millis.parse::<u64>().ok());
+        // A dead writer's open transaction hides everyone's later records until then.
+        let timeout = given("transaction.timeout.ms").unwrap_or(10_000);
+        let capped = |millis: Option<u64>| millis.filter(|m| *m > 0).map_or(timeout, |m| m.min(timeout)).to_string();
+        let mut config = self.producer();
+        config.set("transactional.id", id).set("transaction.timeout.ms", timeout.to_string());
+        // librdkafka wants neither to be longer than a transaction may be.
+        config.set("message.timeout.ms", capped(given("message.timeout.ms")));
+        if let Some(millis) = given("socket.timeout.ms") {
+            config.set("socket.timeout.ms", capped(Some(millis)));
+        }
+        if !self.properties.contains_key("linger.ms") {
+            // The first records of a transaction wait for its partitions to be told anyway: they gather by themselves.
+            config.set("linger.ms", "0");
+        }
+        config
+    }
+
+    /// The addresses of the cluster, in order.
+    pub fn cluster(&self) -> BTreeSet<&str> {
+        self.brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()).collect()
+    }
+
+    /// What lets this program in.
+    pub fn access(&self) -> BTreeMap<&str, &str> {
+        let access = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
+        self.properties.iter().filter(|(name, _)| access(name)).map(|(n, v)| (n.as_str(), v.as_str())).collect()
     }
 }
 

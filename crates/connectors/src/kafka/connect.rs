@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use riverrun_engine::connect::Context;
-use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
+use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::Source;
 use riverrun_engine::table::{Capabilities, Table};
 use riverrun_engine::{Error, Result};
 
 use super::config::Config;
+use super::journal::{Bus, KafkaJournal};
 use super::key::Key;
 use super::sink::KafkaSink;
 use super::source::KafkaSource;
@@ -56,13 +58,24 @@ impl Connector for Kafka {
     }
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
-        if node.table.options.get("format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
-            return Err(no_format(&node.table));
-        }
-        let config = Config::of(&node.table, &context.pipeline)?;
-        let key = Key::of(&config.key, &node.schema).map_err(|what| node.table.options.error("key", &what))?;
+        let (config, key) = written(node, &context.pipeline)?;
         Ok(Box::new(KafkaSink::connect(&config, key)?))
     }
+
+    fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {
+        let Some(bus) = Bus::of(graph, context)? else { return Ok(None) };
+        Ok(Some(Box::new(KafkaJournal::connect(bus)?)))
+    }
+}
+
+/// The options of a table that is written, and what makes its records' keys.
+pub(super) fn written(node: &SinkNode, pipeline: &str) -> Result<(Config, Key)> {
+    if node.table.options.get("format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
+        return Err(no_format(&node.table));
+    }
+    let config = Config::of(&node.table, pipeline)?;
+    let key = Key::of(&config.key, &node.schema).map_err(|what| node.table.options.error("key", &what))?;
+    Ok((config, key))
 }
 
 fn no_format(table: &Table) -> Error {

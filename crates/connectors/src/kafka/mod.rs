@@ -1,8 +1,9 @@
 //! `connector = 'kafka'`: topics of Apache Kafka as tables, on librdkafka.
 //!
 //! A source assigns partitions by itself and commits offsets only when told to; a sink is an idempotent producer with
-//! acks=all, and what it gave out counts as safe when the last delivery report has come back good. Sharing partitions among
-//! instances and transactions are not here yet.
+//! acks=all, and what it gave out counts as safe when the last delivery report has come back good. Where epochs can be
+//! repeated, a pipeline's rows for Kafka go with its journal instead, in one transaction. Sharing partitions among
+//! instances is not here yet.
 
 #[cfg(feature = "kafka")]
 mod client;
@@ -11,6 +12,8 @@ mod config;
 #[cfg(feature = "kafka")]
 mod connect;
 #[cfg(feature = "kafka")]
+mod journal;
+#[cfg(feature = "kafka")]
 mod key;
 #[cfg(feature = "kafka")]
 mod properties;
@@ -18,6 +21,8 @@ mod properties;
 mod reader;
 #[cfg(feature = "kafka")]
 mod records;
+#[cfg(feature = "kafka")]
+mod rows;
 #[cfg(feature = "kafka")]
 mod sink;
 #[cfg(feature = "kafka")]

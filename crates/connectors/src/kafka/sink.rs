@@ -15,7 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use riverrun_engine::batch::{Batch, Change};
+use riverrun_engine::batch::Batch;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
@@ -23,8 +23,8 @@ use riverrun_engine::{Error, Result};
 use super::client::{Callbacks, classify, lock};
 use super::config::Config;
 use super::key::Key;
+use super::rows::Writer;
 use super::topic;
-use crate::format::JsonEncoder;
 
 /// How long one wait for room or for delivery reports lasts (a poll of the producer lasts as long as it is told to, whatever
 /// comes).
@@ -84,10 +84,8 @@ impl ProducerContext for Reports {
 /// A topic as a sink.
 pub(super) struct KafkaSink {
     producer: BaseProducer<Reports>,
-    topic: String,
+    writer: Writer,
     brokers: String,
-    key: Key,
-    encoder: JsonEncoder,
     /// Looks for acknowledgements in a row that found none, while records waited.
     stalled: u32,
     /// Whether it was told that the brokers are away.
@@ -109,8 +107,8 @@ impl KafkaSink {
         let producer: BaseProducer<Reports> =
             config.producer().create_with_context(Reports::default()).map_err(|e| classify(&e, &what))?;
         let waits = (config.patience.as_millis() / WAIT.as_millis()).clamp(1, 100_000) as u32;
-        let (brokers, encoder) = (config.brokers.clone(), JsonEncoder::default());
-        Ok(Self { producer, topic, brokers, key, encoder, stalled: 0, told_away: false, waits, sent: 0, partly: None })
+        let (brokers, writer) = (config.brokers.clone(), Writer::new(topic, key));
+        Ok(Self { producer, writer, brokers, stalled: 0, told_away: false, waits, sent: 0, partly: None })
     }
 
     fn outstanding(&self) -> u64 {
@@ -135,7 +133,7 @@ impl KafkaSink {
     /// Hands a record to librdkafka, waiting while its queue is full.
     fn send(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<()> {
         for _ in 0..self.waits {
-            let record = BaseRecord::<[u8], [u8]> { key, payload, ..BaseRecord::to(&self.topic) };
+            let record = BaseRecord::<[u8], [u8]> { key, payload, ..BaseRecord::to(&self.writer.topic) };
             match self.producer.send(record) {
                 Ok(()) => {
                     self.sent += 1;
@@ -144,7 +142,7 @@ impl KafkaSink {
                 Err((error, _)) if error.rdkafka_error_code() == Some(Code::QueueFull) => self.serve(WAIT)?,
                 Err((error, _)) => {
                     let bytes = payload.map_or(0, <[u8]>::len);
-                    return Err(classify(&error, &format!("a record of {bytes} bytes for topic '{}'", self.topic)));
+                    return Err(classify(&error, &format!("a record of {bytes} bytes for topic '{}'", self.writer.topic)));
                 }
             }
         }
@@ -171,7 +169,7 @@ impl KafkaSink {
             callbacks.down.store(false, Ordering::Relaxed);
             self.stalled = 0;
             if std::mem::take(&mut self.told_away) {
-                tracing::info!("topic '{}': works again", self.topic);
+                tracing::info!("topic '{}': works again", self.writer.topic);
             }
             return;
         }
@@ -179,7 +177,7 @@ impl KafkaSink {
         // That they were away once says nothing of now: only with records that get no answer.
         if self.stalled >= STALLED && !self.told_away && callbacks.down.load(Ordering::Relaxed) {
             self.told_away = true;
-            let (topic, brokers, because) = (&self.topic, &self.brokers, callbacks.because());
+            let (topic, brokers, because) = (&self.writer.topic, &self.brokers, callbacks.because());
             tracing::warn!(
                 "topic '{topic}': Kafka at {brokers} cannot be reached{because}; {waiting} records wait until it is back"
             );
@@ -188,22 +186,15 @@ impl KafkaSink {
 
     fn stuck(&self, what: &str) -> Error {
         let because = self.producer.context().callbacks.because();
-        Error::transient(format!("Kafka {what}: {} records for topic '{}' wait{because}", self.outstanding(), self.topic))
+        Error::transient(format!("Kafka {what}: {} records for topic '{}' wait{because}", self.outstanding(), self.writer.topic))
     }
 
     /// Sends the rows of a batch from `row` on; `done` is told each that was taken.
     fn send_rows(&mut self, batch: &Batch, from: usize, mut done: impl FnMut(usize)) -> Result<()> {
-        let values = match batch.change {
-            Change::Delete => None,
-            Change::Insert | Change::Late | Change::Upsert => Some(self.encoder.encode(&batch.rows)?),
-        };
-        let keys = self.key.of_rows(&batch.rows, &self.encoder)?;
+        let records = self.writer.records(batch)?;
         for row in from..batch.rows.num_rows() {
-            let key = keys.row(row);
-            self.send(key, values.as_ref().map(|v| v.row(row))).map_err(|e| {
-                let key = key.map(String::from_utf8_lossy).unwrap_or_default();
-                e.within(format!("row {row}, key '{key}'"))
-            })?;
+            let (key, payload) = records.row(row);
+            self.send(key, payload).map_err(|e| e.within(records.place(row)))?;
             done(row + 1);
         }
         Ok(())

@@ -64,7 +64,7 @@ fn internal(topic: &str) -> bool {
 }
 
 /// How many partitions a topic has; `None`: there is no such topic.
-fn partitions(client: &BaseConsumer<Callbacks>, config: &Config, topic: &str) -> Result<Option<u32>> {
+pub(super) fn partitions(client: &BaseConsumer<Callbacks>, config: &Config, topic: &str) -> Result<Option<u32>> {
     let metadata = ask(client, config, Some(topic))?;
     let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
     match found.error().map(Code::from) {
@@ -136,24 +136,36 @@ pub(super) fn create_if_missing(config: &Config) -> Result<String> {
     if partitions(&client, config, topic)?.is_some() {
         return Ok(topic.to_owned());
     }
+    create(config, topic, config.partitions, &config.topic_config)?;
+    Ok(topic.to_owned())
+}
+
+/// Creates a topic; that somebody else was faster is fine.
+pub(super) fn create(config: &Config, topic: &str, partitions: i32, settings: &[(&str, String)]) -> Result<()> {
     let what = format!("topic '{topic}' cannot be created at {}", config.brokers);
-    let admin: AdminClient<Callbacks> =
-        config.producer().create_with_context(Callbacks::default()).map_err(|e| classify(&e, &what))?;
-    let new = NewTopic::new(topic, config.partitions, TopicReplication::Fixed(config.replication));
-    let new = config.topic_config.iter().fold(new, |new, (name, value)| new.set(name, value));
-    let options = AdminOptions::new().operation_timeout(Some(config.patience)).request_timeout(Some(config.patience));
+    let (admin, options) = admin(config)?;
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(config.replication));
+    let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
     let results = block_on(admin.create_topics([&new], &options)).map_err(|e| classify(&e, &what))?;
     match results.into_iter().next() {
         Some(Err((_, code))) if code != Code::TopicAlreadyExists => Err(classify(&KafkaError::AdminOp(code), &what)),
         _ => {
-            tracing::info!("created topic '{topic}' with {} partitions", config.partitions);
-            Ok(topic.to_owned())
+            tracing::info!("created topic '{topic}' with {partitions} partitions");
+            Ok(())
         }
     }
 }
 
+/// A client that changes topics, and how long it may take.
+pub(super) fn admin(config: &Config) -> Result<(AdminClient<Callbacks>, AdminOptions)> {
+    let what = format!("client for {}", config.brokers);
+    let admin = config.producer().create_with_context(Callbacks::default()).map_err(|e| classify(&e, &what))?;
+    let options = AdminOptions::new().operation_timeout(Some(config.patience)).request_timeout(Some(config.patience));
+    Ok((admin, options))
+}
+
 /// Waits for a future whose work is done by librdkafka's threads.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

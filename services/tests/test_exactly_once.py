@@ -1,0 +1,160 @@
+"""The shipped pipeline, killed again and again: a reader of committed records finds each of its outputs on Kafka exactly once."""
+
+import json
+import random
+import signal
+import threading
+from datetime import datetime, timedelta
+
+import pytest
+import transactions
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from kafka_clients import read, transactional
+from runs import TRANSACTIONS, Run, until
+from transactions import JOURNAL
+
+pytestmark = pytest.mark.long
+EVENTS = 60_000
+PARTS = 30
+
+
+@pytest.fixture(scope="module")
+def sample(riverrun, tmp_path_factory):
+    """Transactions, and behind them some of new users an hour later, in every partition: they close all windows before."""
+    path = transactions.generate(riverrun, tmp_path_factory.mktemp("input") / "transactions.jsonl", EVENTS)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    last = max(datetime.fromisoformat(line["timestamp"]) for line in lines) + timedelta(hours=1)
+    with path.open("a") as out:
+        for n in range(300):
+            own = {"transaction_id": f"closing-{n}", "user_id": f"closing-{n}", "amount": 1.0, "timestamp": last.isoformat().replace("+00:00", "Z")}
+            out.write(json.dumps({**lines[0], **own}, separators=(",", ":")) + "\n")
+    return path
+
+
+@pytest.fixture
+def client(kafka):
+    client = {"bootstrap.servers": kafka["KAFKA_BROKERS"]}
+    transactions.fresh_topics(client)
+    return client
+
+
+def variables(client, folder):
+    return {
+        "BUS": "kafka", "KAFKA_BROKERS": client["bootstrap.servers"], "LAKE": folder / "data" / "lake", "SCREEN": "blackhole",
+        "STARTING_OFFSETS": "earliest",
+    }
+
+
+class Sending:
+    """Sends the sample in parts on a thread."""
+
+    def __init__(self, client, sample, pause):
+        self.error = None
+        self.thread = threading.Thread(target=self.run, args=(client, sample, pause))
+        self.thread.start()
+
+    def run(self, client, sample, pause):
+        try:
+            step = (EVENTS + 300) // PARTS
+            for part in range(PARTS):
+                transactions.send(client, sample, first=part * step, last=(part + 1) * step if part + 1 < PARTS else None)
+                threading.Event().wait(pause)
+        except BaseException as error:  # noqa: BLE001 - told by done
+            self.error = error
+
+    def done(self):
+        self.thread.join(300)
+        assert self.error is None, self.error
+
+
+def check(run, client, sample, folder):
+    """Waits until as much is there as must be, stops, and compares everything."""
+    expected = transactions.Expected(sample)
+    counts = {"fraud-alerts": len(expected.alerts()), "rapid-transactions": len(expected.query(transactions.RAPID))}
+    for topic, count in counts.items():
+        until(lambda topic=topic, count=count: len(transactions.topic_rows(client, topic)) >= count, 180, run.said)
+    assert run.stop() == 0, run.said()
+    expected.check_alerts(transactions.topic_rows(client, "fraud-alerts"))
+    expected.check_rapid(transactions.topic_rows(client, "rapid-transactions"))
+    assert transactions.topic_rows(client, "financial-transactions-dlq") == []
+    expected.check_lake(folder / "data" / "lake" / "transactions")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_at_random_moments(client, riverrun, tmp_path, sample, seed):
+    chance = random.Random(seed)
+    sending = Sending(client, sample, 1)
+    for _ in range(8):
+        with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+            run.started()
+            threading.Event().wait(chance.uniform(0, 4))
+            run.process.kill()
+    sending.done()
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        check(run, client, sample, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["kafka.sent", "kafka.committed"])
+def test_killed_around_a_commit(client, riverrun, tmp_path, sample, monkeypatch, place):
+    sending = Sending(client, sample, 0.3)
+    for count in (1, 2, 5, 20):
+        monkeypatch.setenv("RIVERRUN_FAILPOINT", f"{place}:{count}")
+        with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+            assert run.ends() == -signal.SIGKILL, run.said()
+    monkeypatch.delenv("RIVERRUN_FAILPOINT")
+    sending.done()
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        check(run, client, sample, tmp_path)
+
+
+def test_brokers_that_hang_for_longer_than_a_transaction_may_last(apart, riverrun, tmp_path, sample):
+    apart.run("start", "kafka")
+    client = {"bootstrap.servers": apart.env()["KAFKA_BROKERS"]}
+    transactions.fresh_topics(client)
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        run.started()
+        sending = Sending(client, sample, 1.5)
+        until(lambda: len(transactions.topic_rows(client, "fraud-alerts")) > 0, what=run.said)
+        apart.run("freeze", "kafka.1")
+        threading.Event().wait(25)
+        apart.run("thaw", "kafka.1")
+        sending.done()
+        check(run, client, sample, tmp_path)
+
+
+def test_who_is_taken_over_stops_and_says_so(client, riverrun, tmp_path, sample):
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        run.started()
+        transactions.send(client, sample, last=EVENTS // 2)
+        until(lambda: len(transactions.topic_rows(client, "fraud-alerts")) > 0, what=run.said)
+        # What another run does first: its producer, and its name in the journal.
+        heir = transactional(client, "riverrun-transactions")
+        heir.begin_transaction()
+        heir.produce(JOURNAL, "another", "owner", partition=0)
+        heir.commit_transaction(30)
+        transactions.send(client, sample, first=EVENTS // 2)
+        assert run.ends() > 0
+        assert "another run of pipeline 'transactions' has taken over" in run.said()
+    # Nothing was lost by it: the next run takes over in turn.
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        check(run, client, sample, tmp_path)
+
+
+def test_the_journal_is_cut_off_at_the_checkpoint(client, riverrun, tmp_path, sample):
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        run.started()
+        transactions.send(client, sample)
+        until(lambda: not any(read(client, JOURNAL, partition=p + 1) for p in range(transactions.PARTITIONS)), what=run.said)
+        assert "genesis" in read_keys(client)
+        check(run, client, sample, tmp_path)
+
+
+def read_keys(client):
+    """The keys in the journal's first partition."""
+    consumer = Consumer({**client, "group.id": "not-used", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(JOURNAL, 0, 0)])
+    keys = []
+    while (message := consumer.poll(30)) is not None and not (message.error() and message.error().code() == KafkaError._PARTITION_EOF):
+        keys.append(message.key().decode())
+    consumer.close()
+    return keys
