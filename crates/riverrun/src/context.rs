@@ -153,7 +153,7 @@ impl StreamContext {
     pub fn start(mut self, bounded: bool) -> Result<Pipeline> {
         let outputs = std::mem::take(&mut self.outputs);
         let graph = self.plan(outputs)?;
-        let bindings = Bindings::open(&graph, &self.registry, &self.context, &mut self.sinks)?;
+        let bindings = Bindings::open(&graph, &self.registry, &self.context, &mut self.sinks, false)?;
         let settings = Settings {
             name: self.context.pipeline,
             bounded,

@@ -44,9 +44,9 @@ pub struct Record {
     /// Idle partitions (source, partition) whose watermark was lifted to this at the end of the epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifts: Vec<(usize, u32, Micros)>,
-    /// Partitions (source, partition) that were found to have ended for good.
+    /// Partitions (chunk, source, partition) that were found to have ended for good, in which chunk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ended: Vec<(usize, u32)>,
+    pub ended: Vec<(usize, usize, u32)>,
     /// Rows that each sink was given: a repetition must give as many.
     pub rows: Vec<u64>,
 }
@@ -109,10 +109,10 @@ mod tests {
             clock: 1_000,
             chunks: vec![vec![(0, 3, 20).into()], vec![(0, 3, 25).into(), (1, 3, 4).into()]],
             lifts: vec![(0, 3, 500)],
-            ended: vec![(1, 3)],
+            ended: vec![(1, 1, 3)],
             rows: vec![2, 0],
         };
-        let text = r#"{"task":3,"epoch":7,"clock":1000,"chunks":[[[0,3,20]],[[0,3,25],[1,3,4]]],"lifts":[[0,3,500]],"ended":[[1,3]],"rows":[2,0]}"#;
+        let text = r#"{"task":3,"epoch":7,"clock":1000,"chunks":[[[0,3,20]],[[0,3,25],[1,3,4]]],"lifts":[[0,3,500]],"ended":[[1,1,3]],"rows":[2,0]}"#;
         assert_eq!(String::from_utf8(record.encode().unwrap()).unwrap(), text);
         assert_eq!(Record::decode(text.as_bytes()).unwrap(), record);
         let short = Record::decode(br#"{"task":0,"epoch":1,"clock":5,"rows":[]}"#).unwrap();

@@ -16,6 +16,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint;
 use crate::graph::NodeId;
 use crate::time::Micros;
 use crate::{Error, Result};
@@ -47,10 +48,21 @@ pub struct Checkpoint {
     pub epoch: u64,
     /// Its clock.
     pub clock: Micros,
+    /// The life of the pipeline that the epoch is of. `None`: no journal was kept.
+    pub lineage: Option<String>,
     /// Where it was in its sources.
     pub positions: Vec<Position>,
     /// State by node.
     pub states: Vec<(NodeId, Vec<RecordBatch>)>,
+}
+
+/// What writing a checkpoint did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Its size.
+    pub bytes: u64,
+    /// The oldest epoch that a kept checkpoint could be restored from, once there is one to fall back on.
+    pub oldest: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +74,8 @@ struct Manifest {
     parts: Vec<String>,
     epoch: u64,
     clock: Micros,
+    #[serde(default)]
+    lineage: Option<String>,
     positions: Vec<Position>,
     /// (node, bytes of the stream) for each batch, in order.
     batches: Vec<(NodeId, usize)>,
@@ -81,11 +95,11 @@ impl Checkpoints {
     /// In `dir`; `graph` is the graph's text: state of another graph, of another number of tasks, or of other `parts` of
     /// sources with several topics is refused.
     pub fn new(dir: PathBuf, graph: &str, tasks: usize, parts: Vec<String>) -> Self {
-        Self { dir, tasks, parts, graph: format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes())) }
+        Self { dir, tasks, parts, graph: digest(graph) }
     }
 
-    /// Writes a checkpoint and removes those that are no longer needed; gives its size in bytes.
-    pub fn write(&self, task: usize, checkpoint: &Checkpoint) -> Result<u64> {
+    /// Writes a checkpoint and removes those that are no longer needed; tells what is there then.
+    pub fn write(&self, task: usize, checkpoint: &Checkpoint) -> Result<Written> {
         let dir = self.task_dir(task);
         let path = dir.join(format!("{:020}.{ENDING}", checkpoint.epoch));
         let bytes = self.encode(checkpoint)?;
@@ -93,12 +107,18 @@ impl Checkpoints {
         let written = fs::create_dir_all(&dir)
             .and_then(|()| fs::File::create(&unfinished))
             .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&unfinished, &path));
+            .inspect(|()| failpoint::reach("checkpoint.before-rename"))
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .and_then(|()| fs::File::open(&dir)?.sync_all());
         written.map_err(|e| Error::transient(format!("checkpoint {} cannot be written: {e}", path.display())))?;
-        for old in files(&dir).iter().rev().skip(KEPT) {
-            fs::remove_file(old).map_err(|e| Error::transient(format!("old checkpoint {}: {e}", old.display())))?;
+        failpoint::reach("checkpoint.before-deletion");
+        let mut kept = files(&dir);
+        for old in kept.drain(..kept.len().saturating_sub(KEPT)) {
+            fs::remove_file(&old).map_err(|e| Error::transient(format!("old checkpoint {}: {e}", old.display())))?;
         }
-        Ok(bytes.len() as u64)
+        let epoch = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+        let oldest = kept.first().filter(|_| kept.len() == KEPT).and_then(epoch);
+        Ok(Written { bytes: bytes.len() as u64, oldest })
     }
 
     /// The newest intact checkpoint of a task.
@@ -162,6 +182,7 @@ impl Checkpoints {
             parts: self.parts.clone(),
             epoch: checkpoint.epoch,
             clock: checkpoint.clock,
+            lineage: checkpoint.lineage.clone(),
             positions: checkpoint.positions.clone(),
             batches,
             checksum: twox_hash::XxHash3_64::oneshot(&data),
@@ -172,6 +193,11 @@ impl Checkpoints {
         bytes.extend_from_slice(&data);
         Ok(bytes)
     }
+}
+
+/// Tells graphs apart.
+pub fn digest(graph: &str) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(graph.as_bytes()))
 }
 
 /// The manifest and the checkpoint of a file's bytes, or why they are not intact.
@@ -194,7 +220,9 @@ fn decode(bytes: &[u8]) -> Result<(Manifest, Checkpoint), String> {
             _ => states.push((node, batches)),
         }
     }
-    let checkpoint = Checkpoint { epoch: manifest.epoch, clock: manifest.clock, positions: manifest.positions.clone(), states };
+    let Manifest { epoch, clock, .. } = manifest;
+    let (lineage, positions) = (manifest.lineage.clone(), manifest.positions.clone());
+    let checkpoint = Checkpoint { epoch, clock, lineage, positions, states };
     Ok((manifest, checkpoint))
 }
 
@@ -219,7 +247,8 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![Some(epoch as i64), None]))]).unwrap();
         let position = Position { source: "s".into(), partition: 3, offset: 42, newest: Some(7), floor: 5 };
-        Checkpoint { epoch, clock: 9, positions: vec![position], states: vec![(2, vec![rows.clone(), rows])] }
+        let states = vec![(2, vec![rows.clone(), rows])];
+        Checkpoint { epoch, clock: 9, lineage: Some("p-1".into()), positions: vec![position], states }
     }
 
     #[test]
@@ -227,10 +256,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(dir.path().into(), "graph", 1, Vec::new());
         assert!(checkpoints.newest(0).unwrap().is_none());
-        for epoch in 8..=11 {
-            checkpoints.write(0, &checkpoint(epoch)).unwrap();
-        }
+        let oldest: Vec<_> = (8..=11).map(|epoch| checkpoints.write(0, &checkpoint(epoch)).unwrap().oldest).collect();
+        assert_eq!(oldest, [None, Some(8), Some(9), Some(10)], "the journal before it is not needed");
         let newest = checkpoints.newest(0).unwrap().unwrap();
+        assert_eq!(newest.lineage.as_deref(), Some("p-1"));
         assert_eq!((newest.epoch, &newest.positions, &newest.states), (11, &checkpoint(11).positions, &checkpoint(11).states));
         assert_eq!(files(&dir.path().join("task-0")).len(), KEPT);
     }

@@ -2,8 +2,8 @@
 //! is ready.
 //!
 //! *Live*: it has not failed, and each of its threads comes round again; to wait for records or for a slow sink is no
-//! fault, to be stuck within one call is. *Ready*: it lives, every partition has answered once, and no source or sink has
-//! been in trouble for long. A pipeline is only seen here once its sources are open and its state is restored.
+//! fault, to be stuck within one call is. *Ready*: it lives, every partition has answered once, and no source, sink or
+//! journal has been in trouble for long. A pipeline is only seen here once its sources are open and its state is restored.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -55,6 +55,9 @@ impl Health {
             if let Some(time) = long(sink.failing_since()) {
                 health.not_ready.push(format!("sink {}: cannot be written for {} s", sink.name, time / 1_000_000));
             }
+        }
+        if let Some(time) = long(stats.journal.failing_since()) {
+            health.not_ready.push(format!("the journal cannot be written for {} s", time / 1_000_000));
         }
         health
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, Written};
 use super::events::{CheckpointFailed, CheckpointWritten, Event, PositionsKept};
 use super::positions::Place;
 use super::stats::ThreadStats;
@@ -75,7 +75,7 @@ impl Keeper {
             let ready = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.epoch <= safe);
             let Some(checkpoint) = ready else { continue };
             let (stats, stopwatch) = (&self.shared.stats.checkpoints, Stopwatch::start());
-            let bytes = match checkpoints.write(task, &checkpoint) {
+            let Written { bytes, oldest } = match checkpoints.write(task, &checkpoint) {
                 Err(error) if error.is_transient() => {
                     CheckpointFailed { stats, error: &error }.emit();
                     continue;
@@ -84,6 +84,9 @@ impl Keeper {
             };
             let (nanos, now) = (stopwatch.nanos(), self.shared.clock.now());
             CheckpointWritten { stats, task, epoch: checkpoint.epoch, bytes, nanos, now }.emit();
+            if let (Some(commits), Some(oldest)) = (&self.shared.commits, oldest) {
+                commits.unneeded[task].store(oldest, Relaxed);
+            }
             for position in checkpoint.positions {
                 if let Some(source) = self.sources.iter().position(|(name, _)| *name == position.source) {
                     positions.push(((source, position.partition), position.offset));

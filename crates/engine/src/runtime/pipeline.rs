@@ -1,29 +1,29 @@
 //! A running pipeline: its threads, how they are started, stopped and joined.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoint, Checkpoints, Position};
-use super::dataflow::Dataflow;
+use super::checkpoint::{Checkpoints, digest};
+use super::committer::{Commits, Committer};
 use super::feed::{self, Feed};
-use super::input::Input;
 use super::keeper::Keeper;
+use super::open::{OpenSource, Opening, cut_into_tasks, parts_of};
 use super::positions::{Place, Positions};
-use super::queue::SinkQueue;
+use super::queue::{Queue, SinkQueue};
 use super::settings::Settings;
 use super::stats::{PipelineStats, ThreadRole, ThreadStats};
 use super::task::{Shared, Task};
-use super::watermark::Watermark;
 use super::worker::Worker;
 use crate::connect::{Connectors, Context};
-use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
+use crate::graph::{Graph, NodeId};
+use crate::journal::{Journal, LocalJournal};
 use crate::progress::{Identity, Recent, Reporter};
 use crate::sink::Sink;
-use crate::source::{Source, Start};
-use crate::time::{Clock, MIN_TIME};
+use crate::source::Source;
+use crate::time::{Clock, Micros};
 use crate::{Error, Result};
 
 /// How often a waiting caller looks whether the workers are done.
@@ -37,20 +37,28 @@ const REPORTER_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Bindings {
     /// By node.
     pub sources: BTreeMap<NodeId, Arc<dyn Source>>,
-    /// By node.
+    /// By node; but those that the journal takes.
     pub sinks: BTreeMap<NodeId, Box<dyn Sink>>,
+    /// The journal, where it lives on the bus.
+    pub journal: Option<Box<dyn Journal>>,
 }
 
 impl Bindings {
-    /// Connects all of them; a program's `own` sinks stand for the tables of their names.
+    /// Connects all of them; a program's `own` sinks stand for the tables of their names. `journaled`: whether the run keeps a
+    /// journal.
     pub fn open(
         graph: &Graph,
         connectors: &dyn Connectors,
         context: &Context,
         own: &mut BTreeMap<String, Box<dyn Sink>>,
+        journaled: bool,
     ) -> Result<Self> {
         let mut bindings = Self::default();
-        for (id, sink) in graph.sinks() {
+        if journaled {
+            bindings.journal = connectors.journal(graph, context)?;
+        }
+        let taken: Vec<NodeId> = bindings.journal.iter().flat_map(|journal| journal.takes().to_vec()).collect();
+        for (id, sink) in graph.sinks().filter(|(id, _)| !taken.contains(id)) {
             let opened = match own.remove(&sink.table.name) {
                 Some(own) => own,
                 None => connectors.sink(sink, context)?,
@@ -88,8 +96,9 @@ pub struct Pipeline {
     stop: Arc<AtomicBool>,
     failure: Arc<Mutex<Option<Error>>>,
     workers: Vec<JoinHandle<()>>,
+    committing: Option<JoinHandle<()>>,
     feeds: Vec<JoinHandle<()>>,
-    queues: Vec<Arc<SinkQueue>>,
+    shared: Arc<Shared>,
     keeper: Arc<Keeper>,
     keeping: Option<JoinHandle<()>>,
     over: Arc<AtomicBool>,
@@ -102,7 +111,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Makes tasks and threads, and starts them.
     pub fn start(graph: &Graph, bindings: Bindings, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let sources: Vec<(NodeId, &SourceNode, Arc<dyn Source>)> = graph
+        let sources: Vec<OpenSource<'_>> = graph
             .sources()
             .map(|(id, node)| {
                 let source = bindings.sources.get(&id).cloned();
@@ -117,29 +126,33 @@ impl Pipeline {
         let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
         partitions.sort_unstable();
         let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
-        let sink_count = graph.sinks().count();
+        let mut journal = journal_of(bindings.journal, &settings)?;
+        let recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
+        let begun = recorded.genesis.as_ref().map(|g| g.lineage.clone());
+        let commits = journal.as_ref().map(|journal| {
+            Arc::new(Commits {
+                queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
+                lineage: begun.unwrap_or_else(|| new_lineage(&settings.name, clock.now())),
+                takes: graph.sinks().map(|(id, _)| journal.takes().contains(&id)).collect(),
+                unneeded: (0..tasks).map(|_| AtomicU64::default()).collect(),
+            })
+        });
         let shared = Arc::new(Shared {
             queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone()))).collect(),
-            positions: Arc::new(Positions::new(tasks, sink_count)),
+            positions: Arc::new(Positions::new(tasks, graph.sinks().count())),
             stats: stats.clone(),
             clock: clock.clone(),
             checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
+            commits,
             settings,
         });
-        let parts = parts_of(&sources)?;
-        let checkpoints = shared.settings.checkpoint_dir.clone().map(|dir| Checkpoints::new(dir, &graph.explain(), tasks, parts));
-        let newest: Vec<Arc<AtomicI64>> = sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
-        let mut made = Vec::with_capacity(tasks);
-        for (number, places) in places.into_iter().enumerate() {
-            let checkpoint = checkpoints.as_ref().map(|c| c.newest(number)).transpose()?.flatten();
-            let open = |place| open_input(&sources, place, checkpoint.as_ref(), &newest, &shared);
-            let inputs = places.into_iter().map(open).collect::<Result<Vec<_>>>()?;
-            let mut task = Task::new(number as u32, inputs, Dataflow::new(graph, number, stats.clone())?, shared.clone());
-            if let Some(checkpoint) = checkpoint {
-                task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
-            }
-            made.push(task);
-        }
+        let (explained, parts) = (graph.explain(), parts_of(&sources)?);
+        let dir = shared.settings.checkpoint_dir.clone().filter(|_| !shared.settings.bounded);
+        let checkpoints = dir.map(|dir| Checkpoints::new(dir, &explained, tasks, parts));
+        let (digest, mut sinks) = (digest(&explained), bindings.sinks);
+        let opening =
+            Opening { graph, digest: &digest, sources: &sources, places, shared: &shared, checkpoints: checkpoints.as_ref() };
+        let made = opening.tasks(journal.as_mut(), recorded, &mut sinks)?;
         let settings = &shared.settings;
         let identity = Identity::new(&settings.name, settings.checkpoint_dir.as_deref(), clock.now());
         let told = (settings.progress_interval, settings.listeners.clone());
@@ -149,8 +162,9 @@ impl Pipeline {
             stop: Arc::default(),
             failure: Arc::default(),
             workers: Vec::new(),
+            committing: None,
             feeds: Vec::new(),
-            queues: shared.queues.clone(),
+            shared: shared.clone(),
             keeper: Arc::new(Keeper {
                 sources: sources.into_iter().map(|(_, node, s)| (node.table.name.clone(), s)).collect(),
                 checkpoints,
@@ -163,7 +177,8 @@ impl Pipeline {
             reporting: None,
             clock,
         };
-        pipeline.start_feeds(graph, bindings.sinks, &shared)?;
+        pipeline.start_feeds(graph, sinks, &shared)?;
+        pipeline.start_committer(journal, &shared)?;
         pipeline.start_workers(made, &shared)?;
         let (keeper, over) = (pipeline.keeper.clone(), pipeline.over.clone());
         pipeline.keeping = Some(pipeline.spawn("keeper", ThreadRole::Keeper, move |thread| keeper.run(&over, thread))?);
@@ -188,6 +203,9 @@ impl Pipeline {
 
     fn start_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>, shared: &Arc<Shared>) -> Result<()> {
         for (index, (id, plan)) in graph.sinks().enumerate() {
+            if shared.commits.as_ref().is_some_and(|commits| commits.takes[index]) {
+                continue;
+            }
             let sink = sinks.remove(&id).ok_or_else(|| Error::invalid(format!("sink {} is not connected", plan.table.name)))?;
             let shared = feed::Shared {
                 queue: shared.queues[index].clone(),
@@ -199,6 +217,14 @@ impl Pipeline {
             let feed = Feed::new(index, id, plan, sink, shared)?;
             let thread = self.spawn(&format!("sink-{}", plan.table.name), ThreadRole::Feed, move |thread| feed.run(thread))?;
             self.feeds.push(thread);
+        }
+        Ok(())
+    }
+
+    fn start_committer(&mut self, journal: Option<Box<dyn Journal>>, shared: &Arc<Shared>) -> Result<()> {
+        if let (Some(journal), Some(commits)) = (journal, &shared.commits) {
+            let committer = Committer::new(journal, commits.clone(), shared.clone());
+            self.committing = Some(self.spawn("journal", ThreadRole::Feed, move |thread| committer.run(thread))?);
         }
         Ok(())
     }
@@ -227,7 +253,7 @@ impl Pipeline {
     ) -> Result<JoinHandle<()>> {
         let (stop, failure, name) = (self.stop.clone(), self.failure.clone(), name.to_owned());
         let (stats, thread) = (self.stats.clone(), self.stats.add_thread(&name, role, self.clock.now()));
-        let queues = self.queues.clone();
+        let shared = self.shared.clone();
         let thread_name = name.clone();
         let body = move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&thread)));
@@ -242,7 +268,7 @@ impl Pipeline {
             stats.failed(&error);
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             stop.store(true, Relaxed);
-            queues.iter().for_each(|q| q.close());
+            shared.close_queues();
         };
         std::thread::Builder::new()
             .name(thread_name)
@@ -274,7 +300,12 @@ impl Pipeline {
             self.clock.sleep(LOOK_INTERVAL);
         }
         self.workers.drain(..).for_each(|w| drop(w.join()));
-        self.queues.iter().for_each(|q| q.close());
+        self.shared.commits.iter().for_each(|commits| commits.queue.close());
+        while self.committing.as_ref().is_some_and(|c| !c.is_finished()) {
+            self.clock.sleep(Duration::from_millis(5));
+        }
+        self.committing.take().into_iter().for_each(|c| drop(c.join()));
+        self.shared.close_queues();
         while self.feeds.iter().any(|f| !f.is_finished()) {
             self.clock.sleep(Duration::from_millis(5));
         }
@@ -293,99 +324,25 @@ impl Pipeline {
     }
 }
 
-/// The places that each task reads.
-fn cut_into_tasks(graph: &Graph, sources: &[(NodeId, &SourceNode, Arc<dyn Source>)]) -> Result<Vec<Vec<Place>>> {
-    let mut tasks: Vec<Vec<Place>> = Vec::new();
-    for (index, (_, node, source)) in sources.iter().enumerate() {
-        let partitions = source.partitions().map_err(|e| e.within(format!("source {}", node.table.name)))?;
-        for partition in 0..partitions {
-            let number = source.part(partition).map_or(partition, |part| part.partition) as usize;
-            let task = if graph.parallelism == Parallelism::Partitioned { number } else { 0 };
-            if tasks.len() <= task {
-                tasks.resize_with(task + 1, Vec::new);
-            }
-            tasks[task].push((index, partition));
-        }
+impl Shared {
+    /// No more comes to any sink.
+    fn close_queues(&self) {
+        self.commits.iter().for_each(|commits| commits.queue.close());
+        self.queues.iter().for_each(|queue| queue.close());
     }
-    Ok(tasks)
 }
 
-/// What the partition numbers of sources with several topics stand for, topic by topic.
-fn parts_of(sources: &[(NodeId, &SourceNode, Arc<dyn Source>)]) -> Result<Vec<String>> {
-    let mut counts: BTreeMap<(&str, String), u32> = BTreeMap::new();
-    for (_, node, source) in sources {
-        for part in (0..source.partitions()?).filter_map(|partition| source.part(partition)) {
-            *counts.entry((&node.table.name, part.topic)).or_default() += 1;
-        }
-    }
-    Ok(counts.into_iter().map(|((table, topic), count)| format!("{table}: {topic} ({count} partitions)")).collect())
+/// The journal that a run keeps: the bus's, else one beside the checkpoints; none where no state is kept.
+fn journal_of(on_bus: Option<Box<dyn Journal>>, settings: &Settings) -> Result<Option<Box<dyn Journal>>> {
+    let Some(dir) = settings.checkpoint_dir.as_ref().filter(|_| !settings.bounded) else { return Ok(None) };
+    Ok(Some(match on_bus {
+        Some(journal) => journal,
+        None => Box::new(LocalJournal::open(&dir.join("journal"))?),
+    }))
 }
 
-/// Opens one partition where it must go on: where the checkpoint was, else at the kept position, else at the table's start.
-fn open_input(
-    sources: &[(NodeId, &SourceNode, Arc<dyn Source>)],
-    place: Place,
-    checkpoint: Option<&Checkpoint>,
-    newest: &[Arc<AtomicI64>],
-    shared: &Shared,
-) -> Result<Input> {
-    let (id, node, source) = &sources[place.0];
-    let bounded = shared.settings.bounded;
-    let same = |p: &&Position| p.source == node.table.name && p.partition == place.1;
-    let resumed = checkpoint.and_then(|c| c.positions.iter().find(same));
-    let open = || {
-        let kept = match resumed {
-            Some(position) => Some(position.offset),
-            None if bounded => None,
-            None => source.committed(place.1)?.inspect(|offset| tell_lost_state(shared, node, place.1, *offset)),
-        };
-        let offset = match kept {
-            Some(offset) => offset,
-            // The state is that of all records before: a partition that came since then has all its records before it.
-            None if checkpoint.is_some() => source.resolve(place.1, Start::Earliest)?,
-            None => match source.start(place.1) {
-                Start::Latest if bounded => source.resolve(place.1, Start::Earliest)?,
-                start => source.resolve(place.1, start)?,
-            },
-        };
-        let stop = if bounded { source.end_offset(place.1)? } else { None };
-        Ok((offset, source.open(place.1, offset, stop)?))
-    };
-    let index = shared.stats.partitions.iter().position(|p| (p.node, p.partition) == (*id, place.1)).unwrap_or_default();
-    let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
-    let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
-    let partitions = source.partitions()?.max(1) as usize;
-    let idle = node.table.options.duration("idle_timeout")?.unwrap_or(shared.settings.idle_timeout);
-    let mut watermark = node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay));
-    if let (Some(watermark), Some(position)) = (&mut watermark, resumed) {
-        watermark.resume((position.newest, position.floor));
-    }
-    shared.stats.partitions[index].opened(offset);
-    Ok(Input {
-        node: *id,
-        index,
-        place,
-        name: node.table.name.clone(),
-        part: source.part(place.1),
-        reader,
-        offset,
-        watermark,
-        on_bad: source.bad_records(),
-        newest: newest[place.0].clone(),
-        round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),
-        idle: idle.as_micros() as i64,
-        last_data: shared.clock.now(),
-        ended: false,
-        backoff: Default::default(),
-    })
-}
-
-/// A position without a checkpoint: reading goes on, but the state up to there is not known.
-fn tell_lost_state(shared: &Shared, node: &SourceNode, partition: u32, offset: i64) {
-    if shared.settings.checkpoint_dir.is_some() {
-        let name = &node.table.name;
-        tracing::warn!(
-            "source {name}, partition {partition}: goes on at offset {offset} with empty state: its checkpoint is missing"
-        );
-    }
+/// A name for a new life of a pipeline, safe in file names. Two lives of one name never begin in the same microsecond.
+fn new_lineage(pipeline: &str, now: Micros) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+    format!("{}-{now:x}", pipeline.chars().map(safe).collect::<String>())
 }

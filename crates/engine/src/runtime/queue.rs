@@ -1,10 +1,11 @@
-//! What waits for one sink: outputs of epochs in order, bounded in bytes.
+//! What waits for another thread, in order, bounded in bytes.
 //!
 //! A push never blocks and never drops: workers ask for room before they begin an epoch, so the bound is passed by one
-//! epoch per worker at most.
+//! epoch per worker at most (and, in a sink's queue, by what was committed at once).
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,79 +13,65 @@ use super::stats::SinkStats;
 use crate::sink::EpochOutput;
 use crate::time::Micros;
 
-/// What a task hands to a sink's feed.
-pub struct Handed {
-    /// The epoch's output.
-    pub output: EpochOutput,
-    /// The newest time that a record of the epoch has of its own.
-    pub record_time: Option<Micros>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    outputs: VecDeque<Handed>,
+struct Waiting<T> {
+    items: VecDeque<T>,
     bytes: usize,
     closed: bool,
 }
 
-/// A queue with many writers (workers) and one reader (the sink's feed).
-pub struct SinkQueue {
-    waiting: Mutex<Waiting>,
+/// A queue with many writers (workers) and one reader.
+pub struct Queue<T> {
+    waiting: Mutex<Waiting<T>>,
     changed: Condvar,
     bound: usize,
-    stats: Arc<SinkStats>,
+    /// Told how many bytes wait.
+    gauge: Arc<AtomicU64>,
 }
 
-impl SinkQueue {
-    /// An empty queue that is full at the bound of its sink's counts.
-    pub fn new(stats: Arc<SinkStats>) -> Self {
-        let bound = usize::try_from(stats.queue_bound).unwrap_or(usize::MAX);
-        Self { waiting: Mutex::default(), changed: Condvar::new(), bound, stats }
-    }
-
-    /// The counts of its sink.
-    pub fn stats(&self) -> &SinkStats {
-        &self.stats
+impl<T> Queue<T> {
+    /// An empty queue that is full at `bound` bytes.
+    pub fn new(bound: usize, gauge: Arc<AtomicU64>) -> Self {
+        let waiting = Waiting { items: VecDeque::new(), bytes: 0, closed: false };
+        Self { waiting: Mutex::new(waiting), changed: Condvar::new(), bound, gauge }
     }
 
     /// Under the lock, so that the count is never behind.
-    fn set_bytes(&self, waiting: &mut Waiting, bytes: usize) {
+    fn set_bytes(&self, waiting: &mut Waiting<T>, bytes: usize) {
         waiting.bytes = bytes;
-        self.stats.queue_bytes.store(bytes as u64, Relaxed);
+        self.gauge.store(bytes as u64, Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an epoch's output.
-    pub fn push(&self, handed: Handed) {
-        let bytes = handed.output.bytes();
+    /// Adds an item that counts as so many bytes.
+    pub fn push(&self, item: T, bytes: usize) {
         let mut waiting = self.lock();
         let bytes = waiting.bytes + bytes;
         self.set_bytes(&mut waiting, bytes);
-        waiting.outputs.push_back(handed);
+        waiting.items.push_back(item);
         self.changed.notify_all();
     }
 
     /// Waits for at most `timeout` until the queue is below its bound; whether it is.
     pub fn wait_for_room(&self, timeout: Duration) -> bool {
         let waiting = self.lock();
-        let full = |w: &mut Waiting| w.bytes >= self.bound && !w.closed;
+        let full = |w: &mut Waiting<T>| w.bytes >= self.bound && !w.closed;
         let (waiting, _) = self.changed.wait_timeout_while(waiting, timeout, full).unwrap_or_else(PoisonError::into_inner);
         waiting.bytes < self.bound || waiting.closed
     }
 
     /// Takes all that waits, waiting for at most `timeout` until there is something; whether more may come.
-    pub fn drain(&self, into: &mut Vec<Handed>, timeout: Duration) -> bool {
+    pub fn drain(&self, into: &mut Vec<T>, timeout: Duration) -> bool {
         let waiting = self.lock();
-        let empty = |w: &mut Waiting| w.outputs.is_empty() && !w.closed;
+        let empty = |w: &mut Waiting<T>| w.items.is_empty() && !w.closed;
         let (mut waiting, _) = self.changed.wait_timeout_while(waiting, timeout, empty).unwrap_or_else(PoisonError::into_inner);
-        into.extend(waiting.outputs.drain(..));
+        into.extend(waiting.items.drain(..));
         !waiting.closed
     }
 
-    /// The sink took `bytes` of what was drained.
+    /// `bytes` of what was drained are done with.
     pub fn release(&self, bytes: usize) {
         let mut waiting = self.lock();
         let bytes = waiting.bytes.saturating_sub(bytes);
@@ -106,5 +93,46 @@ impl SinkQueue {
     /// Bytes pushed and not yet released.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
+    }
+}
+
+/// What is handed to a sink's feed.
+pub struct Handed {
+    /// The epoch's output.
+    pub output: EpochOutput,
+    /// The newest time that a record of the epoch has of its own.
+    pub record_time: Option<Micros>,
+}
+
+/// What waits for one sink: outputs of epochs.
+pub struct SinkQueue {
+    queue: Queue<Handed>,
+    stats: Arc<SinkStats>,
+}
+
+impl SinkQueue {
+    /// An empty queue that is full at the bound of its sink's counts.
+    pub fn new(stats: Arc<SinkStats>) -> Self {
+        let bound = usize::try_from(stats.queue_bound).unwrap_or(usize::MAX);
+        Self { queue: Queue::new(bound, Arc::clone(&stats.queue_bytes)), stats }
+    }
+
+    /// The counts of its sink.
+    pub fn stats(&self) -> &SinkStats {
+        &self.stats
+    }
+
+    /// Adds an epoch's output.
+    pub fn hand(&self, handed: Handed) {
+        let bytes = handed.output.bytes();
+        self.queue.push(handed, bytes);
+    }
+}
+
+impl Deref for SinkQueue {
+    type Target = Queue<Handed>;
+
+    fn deref(&self) -> &Queue<Handed> {
+        &self.queue
     }
 }

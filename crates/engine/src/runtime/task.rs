@@ -1,9 +1,15 @@
 //! One task: the readers of one partition number (or of all), its dataflow, and its epochs.
+//!
+//! Invariant: what decided an epoch and does not follow from the state before it stands in its record: what was read in what
+//! order, the clock, which watermarks were lifted, which inputs ended. `repeat` runs an epoch from its record.
+
+mod repeat;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checkpoint::Checkpoint;
+use super::committer::{Commits, Ended};
 use super::dataflow::Dataflow;
 use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
 use super::input::Input;
@@ -12,12 +18,18 @@ use super::queue::{Handed, SinkQueue};
 use super::settings::Settings;
 use super::stats::{Phase, PhaseTimes, PipelineStats};
 use super::watermark::Watermark;
+use repeat::Repeat;
 use crate::batch::{Batch, Change, Port};
+use crate::failpoint;
 use crate::graph::NodeId;
+use crate::journal::{Epoch, Record, Stop};
 use crate::sink::EpochOutput;
 use crate::source::{Fetch, Limit, OnBadRecord, Poll, dead_letters};
 use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
 use crate::{Error, Result};
+
+/// Raw bytes of a chunk, about.
+const CHUNK_BYTES: usize = 4 << 20;
 
 /// What a task shares with the rest of the pipeline.
 pub struct Shared {
@@ -33,6 +45,8 @@ pub struct Shared {
     pub positions: Arc<Positions>,
     /// By task: the checkpoint that waits until the sinks have made its epoch safe.
     pub checkpoints: Vec<Mutex<Option<Checkpoint>>>,
+    /// Where epochs wait until they are committed. `None`: no journal is kept, sinks get outputs at once.
+    pub commits: Option<Arc<Commits>>,
 }
 
 /// What an attempt at an epoch did.
@@ -60,19 +74,43 @@ pub struct Task {
     times: PhaseTimes,
     /// The newest time that a record of this epoch has of its own.
     record_time: Option<Micros>,
+    /// What decided this epoch so far.
+    decided: Decided,
+    /// What is to be run again, before anything new.
+    repeat: Repeat,
     ended: bool,
+}
+
+/// What decides an epoch: the parts of its [`Record`] that grow as it runs.
+#[derive(Default)]
+struct Decided {
+    chunks: Vec<Vec<Stop>>,
+    lifts: Vec<(usize, u32, Micros)>,
+    ended: Vec<(usize, usize, u32)>,
 }
 
 impl Task {
     /// Task number `number` over `inputs`.
     pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
-        let checkpointed = (0, shared.clock.now(), 0);
-        let times = PhaseTimes::default();
-        Self { number, inputs, dataflow, shared, epoch: 0, clock: MIN_TIME, checkpointed, times, record_time: None, ended: false }
+        Self {
+            number,
+            inputs,
+            dataflow,
+            epoch: 0,
+            clock: MIN_TIME,
+            checkpointed: (0, shared.clock.now(), 0),
+            times: PhaseTimes::default(),
+            record_time: None,
+            decided: Decided::default(),
+            repeat: Repeat::default(),
+            ended: false,
+            shared,
+        }
     }
 
     /// Takes up the state of a checkpoint; the inputs stand at its positions already.
     pub fn resume(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        failpoint::reach("restore");
         (self.epoch, self.clock) = (checkpoint.epoch, checkpoint.clock);
         self.checkpointed.0 = checkpoint.epoch;
         self.shared.stats.tasks[self.number as usize].epoch.store(checkpoint.epoch, Relaxed);
@@ -88,7 +126,8 @@ impl Task {
         let (epoch, at, took) = self.checkpointed;
         let now = self.shared.clock.now();
         let due = now - at >= (settings.checkpoint_interval.as_micros() as Micros).max(10 * took);
-        if settings.checkpoint_dir.is_none() || epoch == self.epoch || !(due || force) {
+        // Between two epochs only: the first of those to be run again may be half done.
+        if settings.checkpoint_dir.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
             return Ok(());
         }
         let slot = &self.shared.checkpoints[self.number as usize];
@@ -99,7 +138,8 @@ impl Task {
         let states = self.dataflow.snapshot()?;
         self.times.add(Phase::Checkpoint, stopwatch.nanos());
         let positions = self.inputs.iter().map(Input::position).collect();
-        let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, positions, states };
+        let lineage = self.shared.commits.as_ref().map(|commits| commits.lineage.clone());
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, lineage, positions, states };
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
         self.checkpointed = (self.epoch, now, stopwatch.nanos() as Micros / 1000);
         Ok(())
@@ -120,6 +160,9 @@ impl Task {
         if self.ended {
             return Ok(Progress::Ended);
         }
+        if self.repeat.is_due() {
+            return self.run_again();
+        }
         let now = self.shared.clock.now();
         let clock = now.max(self.clock.saturating_add(2));
         (self.times, self.record_time) = (PhaseTimes::default(), None);
@@ -127,7 +170,7 @@ impl Task {
         let ended = self.inputs.iter().all(|i| i.ended);
         let moved = self.move_watermarks(now, ended);
         self.tell_lag();
-        if rows == 0 && !moved && !ended {
+        if rows == 0 && !moved && !ended && self.decided.ended.is_empty() {
             // What came last is kept in time too, whether or not anything follows it.
             self.checkpoint(false)?;
             return Ok(Progress::Idle);
@@ -135,7 +178,7 @@ impl Task {
         self.clock = clock;
         self.pass(true)?;
         let stopwatch = Stopwatch::start();
-        self.hand_over();
+        self.hand_over()?;
         self.times.add(Phase::HandOver, stopwatch.nanos());
         self.checkpoint(false)?;
         self.shared.stats.tasks[self.number as usize].ended_epoch(clock, &self.times);
@@ -151,16 +194,22 @@ impl Task {
         let mut total = 0;
         loop {
             let mut read = 0;
+            let mut chunk = Vec::new();
             for (i, left) in left.iter_mut().enumerate() {
                 let rows = (*left).min(self.shared.settings.chunk_rows);
-                let got = if rows > 0 { self.poll(i, Limit::new(rows, 4 << 20), clock)? } else { 0 };
+                let got = if rows > 0 { self.poll(i, Limit::new(rows, CHUNK_BYTES), clock)? } else { 0 };
                 *left = left.saturating_sub(got);
                 read += got;
+                if got > 0 {
+                    let Input { place: (source, partition), offset, .. } = self.inputs[i];
+                    chunk.push(Stop { source, partition, offset });
+                }
             }
             if read == 0 {
                 return Ok(total);
             }
             total += read;
+            self.decided.chunks.push(chunk);
             self.move_watermarks(MIN_TIME, false);
             self.pass(false)?;
             if total >= self.shared.settings.epoch_rows || stopwatch.nanos() >= bound {
@@ -179,7 +228,8 @@ impl Task {
     /// Polls one input and gives what it has to the dataflow; returns records read.
     fn poll(&mut self, i: usize, limit: Limit, clock: Micros) -> Result<usize> {
         let input = &mut self.inputs[i];
-        if input.ended || !input.backoff.ready(clock) {
+        let now = self.shared.clock.now();
+        if input.ended || !input.backoff.ready(now) {
             return Ok(0);
         }
         let stopwatch = Stopwatch::start();
@@ -194,6 +244,7 @@ impl Task {
             }
             Ok(Poll::End) => {
                 input.ended = true;
+                self.decided.ended.push((self.decided.chunks.len(), input.place.0, input.place.1));
                 stats.polled.store(true, Relaxed);
                 stats.ended.store(true, Relaxed);
                 Ok(0)
@@ -207,8 +258,8 @@ impl Task {
                 taken
             }
             Err(e) if e.is_transient() => {
-                let first = input.backoff.failed(clock);
-                SourceFailed { source: &input.name, stats, error: &e, now: clock, first }.emit();
+                let first = input.backoff.failed(now);
+                SourceFailed { source: &input.name, stats, error: &e, now, first }.emit();
                 Ok(0)
             }
             Err(e) => Err(e.within(format!("source {}", input.name))),
@@ -268,16 +319,22 @@ impl Task {
     /// Tells the dataflow each source's watermark, the minimum over its partitions; `now` lifts idle ones. Whether one moved.
     fn move_watermarks(&mut self, now: Micros, ended: bool) -> bool {
         let mut sources: Vec<(NodeId, Micros)> = Vec::new();
+        let mut lifted = false;
         for input in &mut self.inputs {
             let watermark = match &mut input.watermark {
                 _ if ended || input.ended => MAX_TIME,
                 None => MIN_TIME,
                 Some(watermark) => {
                     let idle = now.saturating_sub(input.last_data) > input.idle;
+                    let before = watermark.current();
                     if idle {
                         watermark.lift(input.newest.load(Relaxed));
                     }
                     let current = watermark.current();
+                    if current > before {
+                        self.decided.lifts.push((input.place.0, input.place.1, current));
+                        lifted = true;
+                    }
                     let stats = &self.shared.stats.partitions[input.index];
                     if now != MIN_TIME && idle != stats.idle.load(Relaxed) {
                         Idle { source: &input.name, stats, watermark: current, idle }.emit();
@@ -301,7 +358,7 @@ impl Task {
         if least == MAX_TIME {
             return true;
         }
-        told.fetch_max(least, Relaxed) < least
+        told.fetch_max(least, Relaxed) < least || lifted
     }
 
     fn tell_lag(&self) {
@@ -314,15 +371,30 @@ impl Task {
         self.shared.stats.tasks[self.number as usize].lag.store(lag, Relaxed);
     }
 
-    /// Ends the epoch: its positions are kept, its outputs go to the queues.
-    fn hand_over(&mut self) {
+    /// Ends the epoch: its positions are kept, its outputs go to the queues, behind the commit of its record.
+    fn hand_over(&mut self) -> Result<()> {
         self.epoch += 1;
         let end = self.inputs.iter().map(|i| (i.place, i.offset)).collect();
         self.shared.positions.ended(self.number, self.epoch, end);
-        for (queue, batches) in self.shared.queues.iter().zip(self.dataflow.take_outputs()) {
-            let output = EpochOutput { task: self.number, epoch: self.epoch, clock: self.clock, batches };
-            queue.push(Handed { output, record_time: self.record_time });
+        let (task, epoch, clock) = (self.number, self.epoch, self.clock);
+        let outputs = self.dataflow.take_outputs().into_iter().map(|batches| EpochOutput { task, epoch, clock, batches });
+        let outputs: Vec<(usize, EpochOutput)> = outputs.enumerate().collect();
+        let record_time = self.record_time;
+        if self.repeat.is_due() {
+            self.hand_over_again(outputs)?;
+        } else if let Some(commits) = self.shared.commits.clone() {
+            let Decided { chunks, lifts, ended } = std::mem::take(&mut self.decided);
+            let rows = outputs.iter().map(|(_, o)| o.rows() as u64).collect();
+            let record = Record { task, epoch, clock, chunks, lifts, ended, rows };
+            let bytes = outputs.iter().map(|(_, o)| o.bytes()).sum();
+            let (taken, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().partition(|(sink, _)| commits.takes[*sink]);
+            let epoch = Epoch { record, outputs: taken.into_iter().map(|(_, output)| output).collect() };
+            commits.queue.push(Ended { epoch, outputs, record_time, bytes }, bytes);
+        } else {
+            self.decided = Decided::default();
+            outputs.into_iter().for_each(|(sink, output)| self.shared.queues[sink].hand(Handed { output, record_time }));
         }
         self.shared.stats.tasks[self.number as usize].epoch.store(self.epoch, Relaxed);
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::events::{Backpressure, Event};
 use super::stats::ThreadStats;
 use super::task::{Progress, Shared, Task};
 use crate::Result;
-use crate::time::Micros;
+use crate::time::{Micros, Stopwatch};
 
 /// The longest sleep while nothing comes: bounds both the latency of the first record after a pause and the idle cost.
 const LONGEST_SLEEP: Duration = Duration::from_millis(2);
@@ -68,8 +68,18 @@ impl Worker {
         self.tasks.iter_mut().try_for_each(|task| task.checkpoint(true))
     }
 
-    /// Waits a moment for every sink to have room; whether they have.
+    /// Waits a moment for the journal and every sink to have room; whether they have.
     fn wait_for_room(&mut self) -> bool {
+        if let Some(commits) = self.shared.commits.clone()
+            && !commits.queue.wait_for_room(Duration::ZERO)
+        {
+            let stopwatch = Stopwatch::start();
+            let room = commits.queue.wait_for_room(Duration::from_millis(20));
+            self.tasks.iter().for_each(|task| task.count_backpressure(stopwatch.nanos()));
+            if !room {
+                return false;
+            }
+        }
         for (sink, queue) in self.shared.queues.iter().enumerate() {
             let waits_for_it = self.waiting.is_some_and(|w| w.sink == sink);
             if queue.wait_for_room(Duration::ZERO) && !waits_for_it {

@@ -5,10 +5,12 @@
 //! repeats: repetitions are `debug`. Each line carries the field `event`, the event's name.
 
 mod checkpoint;
+mod journal;
 mod sink;
 mod source;
 
 pub use checkpoint::{CheckpointFailed, CheckpointWritten, PositionsKept};
+pub use journal::{CommitFailed, Committed};
 pub use sink::{Backpressure, SinkFailed, SinkWorks};
 pub use source::{BadRecords, Idle, LateRows, SourceFailed, SourceWorks};
 

@@ -5,6 +5,7 @@
 //! [`EventTimes::take_range`]. Counts are each right by themselves, two of them may be of different moments.
 
 pub mod histogram;
+mod journal;
 mod node;
 mod partition;
 mod sink;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use histogram::{Histogram, HistogramCounts};
+pub use journal::JournalStats;
 pub use node::{NodeStats, Role};
 pub use partition::{EventTimes, PartitionStats};
 pub use sink::{CheckpointStats, SinkStats};
@@ -37,6 +39,8 @@ pub struct PipelineStats {
     pub sinks: Vec<Arc<SinkStats>>,
     /// Checkpoints and kept positions.
     pub checkpoints: CheckpointStats,
+    /// The journal.
+    pub journal: JournalStats,
     /// Asked to stop, or failed: no more is read.
     pub stopping: AtomicBool,
     failure: OnceLock<String>,
@@ -60,6 +64,7 @@ impl PipelineStats {
             tasks: (0..tasks).map(|_| TaskStats::new()).collect(),
             sinks: graph.sinks().map(sink).collect(),
             checkpoints: CheckpointStats::default(),
+            journal: JournalStats::default(),
             stopping: AtomicBool::default(),
             failure: OnceLock::new(),
             threads: task::Threads::default(),

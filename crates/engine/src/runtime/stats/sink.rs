@@ -1,5 +1,6 @@
 //! Counts of one sink, and of checkpoints.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use super::histogram::Histogram;
@@ -27,7 +28,7 @@ pub struct SinkStats {
     /// Bytes of those rows in memory, about.
     pub bytes_safe: AtomicU64,
     /// Bytes that wait for the sink: handed over by tasks and not yet taken by it.
-    pub queue_bytes: AtomicU64,
+    pub queue_bytes: Arc<AtomicU64>,
     /// The bound of the queue, in bytes.
     pub queue_bound: u64,
     /// Nanoseconds that workers waited for room in the queue, all workers together.
@@ -57,7 +58,7 @@ impl SinkStats {
             batches_written: AtomicU64::default(),
             rows_safe: AtomicU64::default(),
             bytes_safe: AtomicU64::default(),
-            queue_bytes: AtomicU64::default(),
+            queue_bytes: Arc::default(),
             queue_bound: queue_bound as u64,
             backpressure_nanos: AtomicU64::default(),
             retries: AtomicU64::default(),

@@ -106,7 +106,7 @@ impl TaskStats {
 pub enum ThreadRole {
     /// Runs tasks.
     Worker,
-    /// Feeds a sink.
+    /// Feeds a sink, or commits to the journal.
     Feed,
     /// Keeps checkpoints and positions.
     Keeper,

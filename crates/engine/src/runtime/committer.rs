@@ -1,0 +1,181 @@
+//! The thread between the tasks and the sinks: an epoch has happened once its record is committed, and only then do the
+//! sinks get its rows.
+//!
+//! Invariants: epochs of a task are committed in order; all that wait go into one commit (so commits grow with the load, and a
+//! slow journal makes them larger, not later); a commit that failed is repeated with the same epochs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::events::{CommitFailed, Committed, Event};
+use super::latency::Unacknowledged;
+use super::queue::{Handed, Queue};
+use super::stats::ThreadStats;
+use super::task::Shared;
+use crate::failpoint;
+use crate::journal::{Epoch, Journal};
+use crate::sink::EpochOutput;
+use crate::time::{Micros, Stopwatch};
+use crate::{Error, Result};
+
+/// How long it waits for epochs before it looks at the time again.
+const TICK: Duration = Duration::from_millis(20);
+
+/// An epoch that was run and is not committed.
+pub struct Ended {
+    /// Its record, and the rows of the sinks that the journal takes.
+    pub epoch: Epoch,
+    /// Rows of the other sinks, by their places among the graph's sinks.
+    pub outputs: Vec<(usize, EpochOutput)>,
+    /// The newest time that a record of the epoch has of its own.
+    pub record_time: Option<Micros>,
+    /// Bytes of all outputs.
+    pub bytes: usize,
+}
+
+/// What tasks and the committer share.
+pub struct Commits {
+    /// Epochs that wait for their commit.
+    pub queue: Queue<Ended>,
+    /// The life of the pipeline that the journal is of.
+    pub lineage: String,
+    /// By the graph's sinks: whether the journal takes it.
+    pub takes: Vec<bool>,
+    /// By task: no record up to this epoch is needed any more.
+    pub unneeded: Vec<AtomicU64>,
+}
+
+/// Commits epochs, and hands their outputs to the sinks.
+pub struct Committer {
+    journal: Box<dyn Journal>,
+    commits: Arc<Commits>,
+    shared: Arc<Shared>,
+    /// What is being committed, and what is to be done behind it.
+    epochs: Vec<Epoch>,
+    behind: Vec<(Vec<(usize, EpochOutput)>, Option<Micros>, usize)>,
+    truncated: Vec<u64>,
+    backoff: Backoff,
+}
+
+impl Committer {
+    /// A committer to `journal` for the tasks of `shared`.
+    pub fn new(journal: Box<dyn Journal>, commits: Arc<Commits>, shared: Arc<Shared>) -> Self {
+        let truncated = vec![0; commits.unneeded.len()];
+        Self { journal, commits, shared, epochs: Vec::new(), behind: Vec::new(), truncated, backoff: Backoff::default() }
+    }
+
+    /// Runs until the queue is closed and everything in it is committed.
+    ///
+    /// # Errors
+    /// A permanent error of the journal, or a transient one that outlived the deadline of a stop.
+    pub fn run(mut self, thread: &ThreadStats) -> Result<()> {
+        let mut ended = Vec::new();
+        let (mut more, mut stopping_since) = (true, None);
+        loop {
+            if self.epochs.is_empty() {
+                more = self.commits.queue.drain(&mut ended, TICK);
+                self.take(&mut ended);
+            }
+            let now = self.shared.clock.now();
+            thread.beat(now);
+            if !more && self.epochs.is_empty() {
+                return Ok(());
+            }
+            if self.shared.stats.stopping.load(Relaxed) {
+                stopping_since.get_or_insert(now);
+            }
+            if !self.backoff.ready(now) {
+                self.shared.clock.sleep(TICK);
+                continue;
+            }
+            if let Err(error) = self.commit().and_then(|()| self.truncate()) {
+                self.failed(error, now, stopping_since)?;
+            }
+        }
+    }
+
+    fn failed(&mut self, error: Error, now: Micros, stopping_since: Option<Micros>) -> Result<()> {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        let deadline = self.shared.settings.stop_deadline.as_micros() as Micros;
+        if stopping_since.is_some_and(|since| now - since > deadline) {
+            return Err(error.within("gave up at the stop's deadline: what is not committed will be run again"));
+        }
+        CommitFailed { stats: &self.shared.stats.journal, error: &error, now, first: self.backoff.failed(now) }.emit();
+        Ok(())
+    }
+
+    fn take(&mut self, ended: &mut Vec<Ended>) {
+        for Ended { epoch, outputs, record_time, bytes } in ended.drain(..) {
+            self.epochs.push(epoch);
+            self.behind.push((outputs, record_time, bytes));
+        }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if self.epochs.is_empty() {
+            return Ok(());
+        }
+        failpoint::reach("journal.before-commit");
+        let stopwatch = Stopwatch::start();
+        self.journal.commit(&self.epochs)?;
+        failpoint::reach("journal.committed");
+        let (stats, nanos) = (&self.shared.stats.journal, stopwatch.nanos());
+        Committed { stats, epochs: self.epochs.len(), nanos, again: self.backoff.worked() }.emit();
+        let mut times = Unacknowledged::default();
+        for (epoch, (outputs, record_time, bytes)) in self.epochs.drain(..).zip(self.behind.drain(..)) {
+            self.shared.count_taken(&self.commits.takes, &epoch, nanos);
+            times.extend(record_time.map(|time| (time, 1)));
+            for (sink, output) in outputs {
+                self.shared.queues[sink].hand(Handed { output, record_time });
+            }
+            self.commits.queue.release(bytes);
+        }
+        let now = self.shared.clock.now();
+        let times: Vec<_> = times.drain().collect();
+        for (queue, _) in self.shared.queues.iter().zip(&self.commits.takes).filter(|(_, taken)| **taken) {
+            let mut waiting = Unacknowledged::default();
+            waiting.extend(times.iter().copied());
+            waiting.acknowledged(now, &queue.stats().latency);
+            queue.stats().acknowledged(now);
+            queue.stats().flush_duration.observe(nanos);
+        }
+        Ok(())
+    }
+
+    /// Tells the journal which records no checkpoint needs any more.
+    fn truncate(&mut self) -> Result<()> {
+        for (task, (unneeded, truncated)) in (0..).zip(self.commits.unneeded.iter().zip(&mut self.truncated)) {
+            let epoch = unneeded.load(Relaxed);
+            if epoch > *truncated {
+                self.journal.truncate(task, epoch)?;
+                *truncated = epoch;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Counts the rows of the sinks that the journal takes as written and safe.
+    fn count_taken(&self, takes: &[bool], epoch: &Epoch, nanos: u64) {
+        let taken = takes.iter().enumerate().filter(|(_, taken)| **taken).map(|(sink, _)| sink);
+        for (sink, output) in taken.zip(&epoch.outputs) {
+            let stats = self.queues[sink].stats();
+            let (rows, bytes) = (output.rows() as u64, output.bytes() as u64);
+            self.stats.nodes[stats.node].rows_out.fetch_add(rows, Relaxed);
+            self.stats.nodes[stats.node].add_work(if rows > 0 { nanos } else { 0 }, 0);
+            for counter in [&stats.rows_written, &stats.rows_safe] {
+                counter.fetch_add(rows, Relaxed);
+            }
+            for counter in [&stats.bytes_written, &stats.bytes_safe] {
+                counter.fetch_add(bytes, Relaxed);
+            }
+            stats.batches_written.fetch_add(output.batches.len() as u64, Relaxed);
+            self.positions.acknowledged(sink, output.task, output.epoch);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The start of a pipeline: finds what an earlier run left, opens the sources where they go on, and makes the tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use super::checkpoint::{Checkpoint, Checkpoints, Position};
+use super::dataflow::Dataflow;
+use super::input::Input;
+use super::positions::Place;
+use super::recovery::{Found, FoundTask, check_sink};
+use super::task::{Shared, Task};
+use super::watermark::Watermark;
+use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
+use crate::journal::{Genesis, Journal, Record, Recorded, Stop};
+use crate::sink::Sink;
+use crate::source::{Source, Start};
+use crate::time::MIN_TIME;
+use crate::{Error, Result};
+
+/// A source of the graph, connected.
+pub type OpenSource<'a> = (NodeId, &'a SourceNode, Arc<dyn Source>);
+
+/// What is needed to make the tasks.
+pub struct Opening<'a> {
+    /// What runs.
+    pub graph: &'a Graph,
+    /// Its digest.
+    pub digest: &'a str,
+    /// Its sources.
+    pub sources: &'a [OpenSource<'a>],
+    /// By task: what it reads.
+    pub places: Vec<Vec<Place>>,
+    /// What the tasks share.
+    pub shared: &'a Arc<Shared>,
+    /// State of an earlier run.
+    pub checkpoints: Option<&'a Checkpoints>,
+}
+
+impl Opening<'_> {
+    /// Makes the tasks: with the state of their checkpoints, their inputs open, and what is to be run again. What the journal
+    /// holds is in `recorded`; a new one is begun.
+    pub fn tasks(
+        self,
+        mut journal: Option<&mut Box<dyn Journal>>,
+        mut recorded: Recorded,
+        sinks: &mut BTreeMap<NodeId, Box<dyn Sink>>,
+    ) -> Result<Vec<Task>> {
+        let count = self.places.len();
+        let found = Found { graph: self.digest, tasks: count as u32, genesis: recorded.genesis.as_ref() };
+        found.check()?;
+        recorded.records.resize_with(count, Vec::new);
+        let newest: Vec<Arc<AtomicI64>> = self.sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
+        let (mut tasks, mut ends, mut repeats) = (Vec::with_capacity(count), Vec::new(), Vec::<Vec<Record>>::new());
+        let mut starts = Vec::new();
+        for (number, places) in self.places.iter().enumerate() {
+            let checkpoint = self.checkpoints.map(|c| c.newest(number)).transpose()?.flatten();
+            let records = &mut recorded.records[number];
+            let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
+            let (end, repeat) = found.to_repeat(FoundTask { task: number, checkpoint: known, records })?;
+            ends.push(end);
+            repeats.push(records.split_off(records.len() - repeat));
+            let open = |place: &Place| self.open(*place, checkpoint.as_ref(), recorded.genesis.as_ref(), &newest);
+            let inputs = places.iter().map(open).collect::<Result<Vec<_>>>()?;
+            starts.extend(inputs.iter().map(|i| Stop { source: i.place.0, partition: i.place.1, offset: i.offset }));
+            let dataflow = Dataflow::new(self.graph, number, self.shared.stats.clone())?;
+            let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
+            if let Some(checkpoint) = checkpoint {
+                task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
+            }
+            tasks.push(task);
+        }
+        if let (Some(journal), Some(commits)) = (&mut journal, &self.shared.commits) {
+            if recorded.genesis.is_none() {
+                let (lineage, graph) = (commits.lineage.clone(), self.digest.to_owned());
+                journal.begin(&Genesis { lineage, graph, tasks: count as u32, starts })?;
+            }
+            let held = self.held(sinks, &ends)?;
+            for (number, (task, records)) in tasks.iter_mut().zip(repeats).enumerate() {
+                task.repeat(records, held.iter().map(|by_task| by_task[number]).collect());
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// By sink and task: the last epoch whose rows it holds.
+    fn held(&self, sinks: &mut BTreeMap<NodeId, Box<dyn Sink>>, ends: &[u64]) -> Result<Vec<Vec<u64>>> {
+        let Some(commits) = &self.shared.commits else { return Ok(Vec::new()) };
+        let mut held = Vec::new();
+        for ((id, node), taken) in self.graph.sinks().zip(&commits.takes) {
+            let name = &node.table.name;
+            held.push(match sinks.get_mut(&id) {
+                _ if *taken => ends.to_vec(),
+                None => vec![0; ends.len()],
+                Some(sink) => {
+                    let told = sink.recover(&commits.lineage, ends.len() as u32).map_err(|e| e.within(format!("sink {name}")))?;
+                    let mut told = told.unwrap_or_default();
+                    told.resize(ends.len(), 0);
+                    check_sink(name, &told, ends)?;
+                    told
+                }
+            });
+        }
+        Ok(held)
+    }
+
+    /// Opens one partition where it must go on: where the checkpoint was, else where the journal began, else at the kept
+    /// position, else at the table's start.
+    fn open(
+        &self,
+        place: Place,
+        checkpoint: Option<&Checkpoint>,
+        genesis: Option<&Genesis>,
+        newest: &[Arc<AtomicI64>],
+    ) -> Result<Input> {
+        let (id, node, source) = &self.sources[place.0];
+        let shared = self.shared;
+        let same = |p: &&Position| p.source == node.table.name && p.partition == place.1;
+        let resumed = checkpoint.and_then(|c| c.positions.iter().find(same));
+        let begun = |stop: &&Stop| (stop.source, stop.partition) == place;
+        let begun = genesis.and_then(|g| g.starts.iter().find(begun)).filter(|_| checkpoint.is_none());
+        let open = || {
+            let offset = match (resumed, begun) {
+                // Resolved: an offset that is gone is told before anything runs.
+                (Some(position), _) => source.resolve(place.1, Start::Offset(position.offset))?,
+                (None, Some(stop)) => source.resolve(place.1, Start::Offset(stop.offset))?,
+                // The state is that of all records before: a partition that came since then has all its records before it.
+                (None, None) if checkpoint.is_some() || genesis.is_some() => source.resolve(place.1, Start::Earliest)?,
+                (None, None) => self.first_offset(place)?,
+            };
+            let stop = if shared.settings.bounded { source.end_offset(place.1)? } else { None };
+            Ok((offset, source.open(place.1, offset, stop)?))
+        };
+        let index = shared.stats.partitions.iter().position(|p| (p.node, p.partition) == (*id, place.1)).unwrap_or_default();
+        let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
+        let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
+        let partitions = source.partitions()?.max(1) as usize;
+        let idle = node.table.options.duration("idle_timeout")?.unwrap_or(shared.settings.idle_timeout);
+        let mut watermark = node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay));
+        if let (Some(watermark), Some(position)) = (&mut watermark, resumed) {
+            watermark.resume((position.newest, position.floor));
+        }
+        shared.stats.partitions[index].opened(offset);
+        Ok(Input {
+            node: *id,
+            index,
+            place,
+            name: node.table.name.clone(),
+            part: source.part(place.1),
+            reader,
+            offset,
+            watermark,
+            on_bad: source.bad_records(),
+            newest: newest[place.0].clone(),
+            round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),
+            idle: idle.as_micros() as i64,
+            last_data: shared.clock.now(),
+            ended: false,
+            backoff: Default::default(),
+        })
+    }
+
+    /// Where a pipeline without any past begins: at the position that the source keeps for it, else at the table's start.
+    fn first_offset(&self, (source, partition): Place) -> Result<i64> {
+        let (_, node, source) = &self.sources[source];
+        if !self.shared.settings.bounded
+            && let Some(offset) = source.committed(partition)?
+        {
+            if self.shared.settings.checkpoint_dir.is_some() {
+                let name = &node.table.name;
+                tracing::warn!(
+                    "source {name}, partition {partition}: goes on at offset {offset} with empty state: its checkpoint is missing"
+                );
+            }
+            return Ok(offset);
+        }
+        match source.start(partition) {
+            Start::Latest if self.shared.settings.bounded => source.resolve(partition, Start::Earliest),
+            start => source.resolve(partition, start),
+        }
+    }
+}
+
+/// The places that each task reads.
+pub fn cut_into_tasks(graph: &Graph, sources: &[OpenSource<'_>]) -> Result<Vec<Vec<Place>>> {
+    let mut tasks: Vec<Vec<Place>> = Vec::new();
+    for (index, (_, node, source)) in sources.iter().enumerate() {
+        let partitions = source.partitions().map_err(|e| e.within(format!("source {}", node.table.name)))?;
+        for partition in 0..partitions {
+            let number = source.part(partition).map_or(partition, |part| part.partition) as usize;
+            let task = if graph.parallelism == Parallelism::Partitioned { number } else { 0 };
+            if tasks.len() <= task {
+                tasks.resize_with(task + 1, Vec::new);
+            }
+            tasks[task].push((index, partition));
+        }
+    }
+    Ok(tasks)
+}
+
+/// What the partition numbers of sources with several topics stand for, topic by topic.
+pub fn parts_of(sources: &[OpenSource<'_>]) -> Result<Vec<String>> {
+    let mut counts: BTreeMap<(&str, String), u32> = BTreeMap::new();
+    for (_, node, source) in sources {
+        for part in (0..source.partitions()?).filter_map(|partition| source.part(partition)) {
+            *counts.entry((&node.table.name, part.topic)).or_default() += 1;
+        }
+    }
+    Ok(counts.into_iter().map(|((table, topic), count)| format!("{table}: {topic} ({count} partitions)")).collect())
+}
