@@ -1,9 +1,11 @@
 //! The journal on Kafka. The mock cluster shows what was aborted too, fences nobody, and can neither create topics, describe
 //! them nor remove records: what that takes is in `services/tests/test_exactly_once.py`.
 
+use rdkafka::producer::BaseProducer;
 use riverrun_engine::graph::{Graph, Node, NodeKind, Parallelism};
 use riverrun_engine::journal::{Epoch, Genesis, Journal, Record};
 
+use super::super::config::Config;
 use super::*;
 
 const JOURNAL: &str = "riverrun-test-journal";
@@ -234,4 +236,18 @@ fn the_journal_takes_the_sinks_of_one_cluster_or_is_refused() {
         [("security_protocol", "sasl_plaintext"), ("sasl_mechanism", "PLAIN"), ("sasl_username", "a"), ("sasl_password", "b")];
     let error = failure(journal_of(&graph(&[(false, here()), (false, table(&brokers, "orders", &plain))]), 1));
     assert!(error.message().contains("in different ways"), "{error}");
+}
+
+#[test]
+fn no_time_of_a_transactional_producer_is_longer_than_a_transaction() {
+    let long = [("kafka.socket.timeout.ms", "60000"), ("kafka.message.timeout.ms", "0"), ("kafka.linger.ms", "20")];
+    for (more, timeout) in [(&long[..0], "10000"), (&long, "10000"), (&[("kafka.transaction.timeout.ms", "4000")], "4000")] {
+        let config = Config::of_options(&table("127.0.0.1:1", "orders", more).options, "p").unwrap().transactional("riverrun-p");
+        // librdkafka refuses what contradicts itself only now.
+        config.create::<BaseProducer>().unwrap();
+        let set = config.config_map();
+        assert_eq!((set["transactional.id"], set["transaction.timeout.ms"]), ("riverrun-p", timeout));
+        assert_eq!((set["message.timeout.ms"], set["enable.idempotence"], set["acks"]), (timeout, "true", "all"));
+        assert_eq!(set["linger.ms"], if more.len() > 1 { "20" } else { "0" });
+    }
 }
