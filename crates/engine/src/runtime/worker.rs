@@ -13,6 +13,10 @@ use crate::time::{Micros, Stopwatch};
 /// The longest sleep while nothing comes: bounds both the latency of the first record after a pause and the idle cost.
 const LONGEST_SLEEP: Duration = Duration::from_millis(2);
 
+/// The shortest round of all tasks. What comes meanwhile goes into one epoch instead of many small ones, each of which costs a
+/// commit and a look at every operator and sink: at light load this is most of the work.
+const SHORTEST_ROUND: Duration = Duration::from_millis(4);
+
 /// A wait for room is told once it has lasted this long.
 const LONG_WAIT: Micros = 1_000_000;
 
@@ -50,6 +54,7 @@ impl Worker {
             if !self.wait_for_room() {
                 continue;
             }
+            let stopwatch = Stopwatch::start();
             let mut worked = false;
             for task in &mut self.tasks {
                 worked |= task.run_epoch()? == Progress::Worked;
@@ -59,6 +64,10 @@ impl Worker {
             }
             if worked {
                 sleep = Duration::ZERO;
+                let rest = SHORTEST_ROUND.saturating_sub(Duration::from_nanos(stopwatch.nanos()));
+                if !rest.is_zero() {
+                    self.shared.clock.sleep(rest);
+                }
                 self.wait_for_round(&mut round_began, thread);
             } else {
                 sleep = (sleep * 2).clamp(Duration::from_micros(100), LONGEST_SLEEP);

@@ -112,6 +112,13 @@ impl Observed<'_> {
             let nanos: u64 = stats.tasks.iter().map(|t| t.phase_nanos(phase)).sum();
             to.number("riverrun_epoch_phase_seconds_total", &[("phase", phase.name())], nanos as f64 / 1e9);
         }
+        let journal = &stats.journal;
+        to.number("riverrun_journal_commits_total", &[], count(&journal.commits));
+        to.number("riverrun_journal_epochs_total", &[], count(&journal.epochs));
+        to.number("riverrun_journal_repeated_epochs_total", &[], count(&journal.repeated));
+        to.number("riverrun_journal_retries_total", &[], count(&journal.retries));
+        to.number("riverrun_journal_queue_bytes", &[], count(&journal.queue_bytes));
+        to.histogram("riverrun_journal_commit_duration_seconds", &[], journal.commit_duration.counts());
         to.number("riverrun_checkpoints_total", &[], count(&checkpoints.written));
         to.number("riverrun_checkpoint_failures_total", &[], count(&checkpoints.failures));
         to.number("riverrun_checkpoint_written_bytes_total", &[], count(&checkpoints.bytes));
