@@ -2,6 +2,7 @@
 SET pipeline.name = 'crash';
 SET checkpoint.location = '${DATA_DIR}/checkpoints';
 SET checkpoint.interval = '10 ms';
+SET trigger.interval = '20 ms';          -- so that there is something to interrupt
 
 CREATE TABLE transactions (
     transaction_id VARCHAR NOT NULL,
@@ -10,7 +11,7 @@ CREATE TABLE transactions (
     timestamp      TIMESTAMP NOT NULL,
     WATERMARK FOR timestamp AS timestamp - INTERVAL '2 minutes'
 ) WITH (
-    connector = 'filesystem', path = '${INPUT}', format = 'json', max_offsets_per_trigger = 250,
+    connector = 'filesystem', path = '${INPUT}', format = 'json', max_offsets_per_trigger = 120,
     bad_records = 'dead_letter', dead_letter_path = '${DATA_DIR}/bad.jsonl', late_rows = 'late'
 );
 
