@@ -105,7 +105,8 @@ impl Program {
             checkpoint_interval: self.settings.checkpoint_interval,
             ..settings
         };
-        let bindings = Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoint_dir.is_some())?;
+        let bindings =
+            Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoint_dir.is_some())?;
         Pipeline::start(&self.graph, bindings, settings, self.clock())
     }
 

@@ -95,7 +95,9 @@ impl LocalJournal {
         if !rest.is_empty() {
             if !newest {
                 let message = format!("journal {}: its end is missing", path.display());
-                return Err(Error::permanent(message).hint("restore the directory of checkpoints from a backup, or SET another pipeline.name to begin with empty state"));
+                return Err(Error::permanent(message).hint(
+                    "restore the directory of checkpoints from a backup, or SET another pipeline.name to begin with empty state",
+                ));
             }
             tracing::info!("journal {}: an entry that was not committed is cut off", path.display());
         }
@@ -175,7 +177,7 @@ fn push_line(bytes: &mut Vec<u8>, json: &[u8]) {
 impl Journal for LocalJournal {
     fn recover(&mut self) -> Result<Recorded> {
         let entries = fs::read_dir(&self.directory).map_err(|e| self.failed("read", &self.directory, &e))?;
-        let number = |path: &PathBuf| Some(path.file_name()?.to_str()?.strip_suffix(&format!(".{ENDING}"))?.parse::<u64>().ok()?);
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_suffix(&format!(".{ENDING}"))?.parse::<u64>().ok();
         let mut files: Vec<_> = entries.flatten().filter_map(|e| Some((number(&e.path())?, e.path()))).collect();
         files.sort_unstable();
         let mut recorded = Recorded::default();

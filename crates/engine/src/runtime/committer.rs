@@ -47,6 +47,13 @@ pub struct Commits {
     pub unneeded: Vec<AtomicU64>,
 }
 
+/// What is to be done behind the commit of an epoch.
+struct Behind {
+    outputs: Vec<(usize, EpochOutput)>,
+    record_time: Option<Micros>,
+    bytes: usize,
+}
+
 /// Commits epochs, and hands their outputs to the sinks.
 pub struct Committer {
     journal: Box<dyn Journal>,
@@ -54,7 +61,7 @@ pub struct Committer {
     shared: Arc<Shared>,
     /// What is being committed, and what is to be done behind it.
     epochs: Vec<Epoch>,
-    behind: Vec<(Vec<(usize, EpochOutput)>, Option<Micros>, usize)>,
+    behind: Vec<Behind>,
     truncated: Vec<u64>,
     backoff: Backoff,
 }
@@ -111,7 +118,7 @@ impl Committer {
     fn take(&mut self, ended: &mut Vec<Ended>) {
         for Ended { epoch, outputs, record_time, bytes } in ended.drain(..) {
             self.epochs.push(epoch);
-            self.behind.push((outputs, record_time, bytes));
+            self.behind.push(Behind { outputs, record_time, bytes });
         }
     }
 
@@ -125,9 +132,9 @@ impl Committer {
         failpoint::reach("journal.committed");
         let (stats, nanos) = (&self.shared.stats.journal, stopwatch.nanos());
         Committed { stats, epochs: self.epochs.len(), nanos, again: self.backoff.worked() }.emit();
-        let mut times = Unacknowledged::default();
-        for (epoch, (outputs, record_time, bytes)) in self.epochs.drain(..).zip(self.behind.drain(..)) {
-            self.shared.count_taken(&self.commits.takes, &epoch, nanos);
+        let mut times = Vec::new();
+        for (epoch, Behind { outputs, record_time, bytes }) in self.epochs.drain(..).zip(self.behind.drain(..)) {
+            self.shared.count_taken(&self.commits.takes, &epoch);
             times.extend(record_time.map(|time| (time, 1)));
             for (sink, output) in outputs {
                 self.shared.queues[sink].hand(Handed { output, record_time });
@@ -135,11 +142,10 @@ impl Committer {
             self.commits.queue.release(bytes);
         }
         let now = self.shared.clock.now();
-        let times: Vec<_> = times.drain().collect();
         for (queue, _) in self.shared.queues.iter().zip(&self.commits.takes).filter(|(_, taken)| **taken) {
-            let mut waiting = Unacknowledged::default();
-            waiting.extend(times.iter().copied());
-            waiting.acknowledged(now, &queue.stats().latency);
+            let mut unacknowledged = Unacknowledged::default();
+            unacknowledged.extend(times.iter().copied());
+            unacknowledged.acknowledged(now, &queue.stats().latency);
             queue.stats().acknowledged(now);
             queue.stats().flush_duration.observe(nanos);
         }
@@ -161,13 +167,12 @@ impl Committer {
 
 impl Shared {
     /// Counts the rows of the sinks that the journal takes as written and safe.
-    fn count_taken(&self, takes: &[bool], epoch: &Epoch, nanos: u64) {
+    fn count_taken(&self, takes: &[bool], epoch: &Epoch) {
         let taken = takes.iter().enumerate().filter(|(_, taken)| **taken).map(|(sink, _)| sink);
         for (sink, output) in taken.zip(&epoch.outputs) {
             let stats = self.queues[sink].stats();
             let (rows, bytes) = (output.rows() as u64, output.bytes() as u64);
             self.stats.nodes[stats.node].rows_out.fetch_add(rows, Relaxed);
-            self.stats.nodes[stats.node].add_work(if rows > 0 { nanos } else { 0 }, 0);
             for counter in [&stats.rows_written, &stats.rows_safe] {
                 counter.fetch_add(rows, Relaxed);
             }

@@ -57,7 +57,7 @@ impl Opening<'_> {
             let checkpoint = self.checkpoints.map(|c| c.newest(number)).transpose()?.flatten();
             let records = &mut recorded.records[number];
             let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
-            let (end, repeat) = found.to_repeat(FoundTask { task: number, checkpoint: known, records })?;
+            let (end, repeat) = found.repeats(FoundTask { task: number, checkpoint: known, records })?;
             ends.push(end);
             repeats.push(records.split_off(records.len() - repeat));
             let open = |place: &Place| self.open(*place, checkpoint.as_ref(), recorded.genesis.as_ref(), &newest);

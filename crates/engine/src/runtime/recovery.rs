@@ -35,7 +35,10 @@ impl Found<'_> {
     pub fn check(&self) -> Result<()> {
         let Some(genesis) = self.genesis else { return Ok(()) };
         if genesis.tasks != self.tasks {
-            let message = format!("the journal is of {} tasks, this run has {}: a source's partition count changed", genesis.tasks, self.tasks);
+            let message = format!(
+                "the journal is of {} tasks, this run has {}: a source's partition count changed",
+                genesis.tasks, self.tasks
+            );
             return Err(Error::invalid(message)
                 .hint("keys have moved between partitions, so the state no longer fits: SET another pipeline.name, or restore the count"));
         }
@@ -47,7 +50,7 @@ impl Found<'_> {
     }
 
     /// The number of the journal's last epoch of a task, and how many of its records, from its end, are to be run again.
-    pub fn to_repeat(&self, found: FoundTask<'_>) -> Result<(u64, usize)> {
+    pub fn repeats(&self, found: FoundTask<'_>) -> Result<(u64, usize)> {
         let FoundTask { task, checkpoint, records } = found;
         let refuse = |message: String| Err(Error::permanent(format!("task {task}: {message}")).hint(BEGIN_ANEW));
         let begin = checkpoint.map_or(0, |(epoch, _)| epoch);
@@ -64,7 +67,9 @@ impl Found<'_> {
         if first.epoch > begin + 1 {
             let (from, to) = (begin + 1, first.epoch - 1);
             return refuse(match checkpoint {
-                Some(_) => format!("its newest intact checkpoint is of epoch {begin}, and the journal has no epochs {from} to {to}"),
+                Some(_) => {
+                    format!("its newest intact checkpoint is of epoch {begin}, and the journal has no epochs {from} to {to}")
+                }
                 None => format!("it has no checkpoint, and the journal has no epochs {from} to {to}"),
             });
         }
@@ -95,11 +100,15 @@ mod tests {
         epochs.map(record).collect()
     }
 
-    fn decide(genesis: Option<&str>, checkpoint: Option<(u64, Option<&str>)>, records: &[Record]) -> Result<(u64, usize), String> {
+    fn decide(
+        genesis: Option<&str>,
+        checkpoint: Option<(u64, Option<&str>)>,
+        records: &[Record],
+    ) -> Result<(u64, usize), String> {
         let genesis = genesis.map(|lineage| Genesis { lineage: lineage.into(), graph: "g".into(), tasks: 1, starts: vec![] });
         let found = Found { graph: "g", tasks: 1, genesis: genesis.as_ref() };
         found.check().map_err(|e| e.to_string())?;
-        found.to_repeat(FoundTask { task: 0, checkpoint, records }).map_err(|e| e.message().to_owned())
+        found.repeats(FoundTask { task: 0, checkpoint, records }).map_err(|e| e.message().to_owned())
     }
 
     #[test]

@@ -18,7 +18,6 @@ use super::queue::{Handed, SinkQueue};
 use super::settings::Settings;
 use super::stats::{Phase, PhaseTimes, PipelineStats};
 use super::watermark::Watermark;
-use repeat::Repeat;
 use crate::batch::{Batch, Change, Port};
 use crate::failpoint;
 use crate::graph::NodeId;
@@ -27,6 +26,7 @@ use crate::sink::EpochOutput;
 use crate::source::{Fetch, Limit, OnBadRecord, Poll, dead_letters};
 use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
 use crate::{Error, Result};
+use repeat::Repeat;
 
 /// Raw bytes of a chunk, about.
 const CHUNK_BYTES: usize = 4 << 20;

@@ -83,7 +83,19 @@ fn wherever_it_is_killed_every_sink_holds_each_row_once() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("transactions.jsonl");
     let made = Command::new(env!("CARGO_BIN_EXE_riverrun"))
-        .args(["generate", "transactions", "--count", "6000", "--users", "50", "--malformed", "0.002", "--events-per-second", "5", "--out"])
+        .args([
+            "generate",
+            "transactions",
+            "--count",
+            "6000",
+            "--users",
+            "50",
+            "--malformed",
+            "0.002",
+            "--events-per-second",
+            "5",
+            "--out",
+        ])
         .arg(&input)
         .output();
     assert!(made.unwrap().status.success());

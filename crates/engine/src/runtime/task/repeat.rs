@@ -140,7 +140,10 @@ impl Task {
             return Ok(true);
         }
         let name = self.inputs.iter().find(|i| i.place.0 == stop.source).map_or("?", |i| &i.name);
-        let message = format!("source {name}, partition {}: epoch {epoch} read up to offset {}, now it ends at {offset}", stop.partition, stop.offset);
+        let message = format!(
+            "source {name}, partition {}: epoch {epoch} read up to offset {}, now it ends at {offset}",
+            stop.partition, stop.offset
+        );
         Err(Error::permanent(message).hint(OTHER_ROWS))
     }
 
@@ -151,7 +154,8 @@ impl Task {
             let queue = &self.shared.queues[sink];
             if output.rows() as u64 != *recorded {
                 let (task, epoch, rows, name) = (self.number, output.epoch, output.rows(), &queue.stats().name);
-                let message = format!("task {task}: epoch {epoch} gave sink {name} {recorded} rows, and {rows} when it was run again");
+                let message =
+                    format!("task {task}: epoch {epoch} gave sink {name} {recorded} rows, and {rows} when it was run again");
                 return Err(Error::permanent(message).hint(OTHER_ROWS));
             }
             if self.repeat.held.get(sink).is_some_and(|held| *held >= output.epoch) {
