@@ -136,7 +136,7 @@ impl Offsets {
     /// Forgets epochs up to this one; the offset of the last of them.
     pub fn take_to(&mut self, epoch: u64) -> Option<i64> {
         let gone = self.0.partition_point(|(e, _)| *e <= epoch);
-        self.0.drain(..gone).last().map(|(_, offset)| offset)
+        self.0.drain(..gone).next_back().map(|(_, offset)| offset)
     }
 }
 
