@@ -1,4 +1,5 @@
-//! What the embedded stores (`log`, `table`) share: one handle per directory and process, and errors for people.
+//! What the embedded stores (`log`, `table`) share: one handle per directory and process, the form of sinks' positions, and
+//! errors for people.
 //!
 //! fjall opens a directory for one process. Within that process every source, sink and reader of a directory takes the
 //! same handle from a [`Handles`]; another process is told who holds it.
@@ -12,6 +13,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use riverrun_engine::{Error, Result};
+
+/// The key under which a sink keeps the last epoch of a task. A lineage holds no zero byte.
+pub(crate) fn position_key(lineage: &str, sink: &str, task: u32) -> Vec<u8> {
+    [lineage.as_bytes(), &[0], sink.as_bytes(), &[0], &task.to_be_bytes()].concat()
+}
+
+/// Reads the epoch under such a key, as `u64::to_be_bytes` wrote it; 0 where there is none.
+pub(crate) fn parse_epoch(value: Option<&[u8]>) -> Result<u64> {
+    let damaged = |_| Error::permanent("the store is damaged: the position of a sink is not 8 bytes");
+    value.map_or(Ok(0), |value| value.try_into().map(u64::from_be_bytes).map_err(damaged))
+}
 
 /// Names the process that has a directory open, for those who come second.
 const OWNER_FILE: &str = "owner";

@@ -3,29 +3,42 @@
 //! A roll is put to storage and committed as one; after an error it goes on where it was. A commit whose outcome is not
 //! known (the log entry may have been written before the error) is looked for in the log before it is tried again: the
 //! files' names are unique, so an entry that names one of them is that commit. Hence no row is committed twice.
+//!
+//! Positions move from what the sink knows: the client library refuses a commit behind another's of the same application id
+//! that came since our snapshot, and where that snapshot was renewed in between, we look.
 
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitConflictError, CommitProperties, TransactionError};
 use deltalake_core::kernel::{Action, Transaction, Version};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::{DeltaResult, DeltaTable, ObjectStoreError};
+use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ObjectStoreError};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
+use riverrun_engine::failpoint;
 
 use super::writer::DataFile;
+
+/// A task's position and its move.
+pub(super) struct Position {
+    /// Application id.
+    pub id: String,
+    /// The epoch that the table holds; `None`: none of this task.
+    pub before: Option<i64>,
+    /// The epoch that the commit brings.
+    pub epoch: i64,
+}
 
 /// Files on their way into the table.
 pub(super) struct Roll {
     files: Vec<DataFile>,
     stored: usize,
-    positions: Vec<Transaction>,
+    positions: Vec<Position>,
     /// The table's version when a commit was last tried.
     tried_at: Option<Version>,
 }
 
 impl Roll {
-    /// Files, and (application id, epoch) of each task whose rows they hold.
-    pub fn new(files: Vec<DataFile>, positions: Vec<(String, i64)>) -> Self {
-        let positions = positions.into_iter().map(|(id, epoch)| Transaction::new(id, epoch)).collect();
+    /// Files, and the positions of the tasks whose rows they hold.
+    pub fn new(files: Vec<DataFile>, positions: Vec<Position>) -> Self {
         Self { files, stored: 0, positions, tried_at: None }
     }
 
@@ -40,6 +53,9 @@ impl Roll {
         if let Some(version) = self.find(table).await? {
             return Ok(version);
         }
+        if self.tried_at.is_some_and(|at| table.version() != Some(at)) {
+            self.check_positions(table).await?;
+        }
         self.tried_at = table.version();
         let snapshot = table.snapshot()?;
         let partition_by = snapshot.metadata().partition_columns().to_vec();
@@ -49,13 +65,28 @@ impl Roll {
             predicate: None,
         };
         // The crate's post-commit hook writes a checkpoint of the log each delta.checkpointInterval versions.
-        let properties = CommitProperties::default().with_application_transactions(self.positions.clone());
+        let positions = self.positions.iter().map(|p| Transaction::new(&p.id, p.epoch)).collect();
+        let properties = CommitProperties::default().with_application_transactions(positions);
+        failpoint::reach("delta.before-commit");
         let done = CommitBuilder::from(properties)
             .with_actions(self.files.iter().map(|file| Action::Add(file.add.clone())).collect())
             .build(Some(snapshot), table.log_store(), operation)
             .await?;
+        failpoint::reach("delta.after-commit");
         table.state = Some(done.snapshot());
         Ok(done.version())
+    }
+
+    /// Fails where another run has moved a position.
+    async fn check_positions(&self, table: &DeltaTable) -> DeltaResult<()> {
+        let snapshot = table.snapshot()?;
+        for Position { id, before, .. } in &self.positions {
+            if snapshot.transaction_version(table.log_store().as_ref(), id).await? != *before {
+                let source = TransactionError::CommitConflict(CommitConflictError::ConcurrentTransaction);
+                return Err(DeltaTableError::Transaction { source });
+            }
+        }
+        Ok(())
     }
 
     /// The version that holds this roll already, if an earlier try got that far.

@@ -44,7 +44,7 @@ impl Connector for Delta {
         Ok(Arc::new(DeltaSource::open(node)?))
     }
 
-    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(DeltaSink::open(node, context)?))
+    fn sink(&self, node: &SinkNode, _: &Context) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(DeltaSink::open(node)?))
     }
 }

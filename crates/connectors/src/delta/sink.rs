@@ -1,9 +1,10 @@
 //! The sink: rows are buffered as Parquet and become one commit of the table at a size or a time.
 //!
-//! What a commit holds: the files of all rows taken since the last one, and for each task the number of its last epoch
-//! whose rows are in them, as a `txn` action (application id = pipeline/sink/task, version = epoch). The position of a task is
-//! thus exactly what the table holds, and [`DeltaSink::position`] reads it back. Epochs without rows alone make no
-//! commit: their position goes with the next one.
+//! What a commit holds: the files of all rows taken since the last one, and, where epochs can be repeated, for each task the
+//! number of its last epoch whose rows are in them, as a `txn` action (application id = lineage/sink/task, version = epoch).
+//! The position of a task is thus exactly what the table holds, and [`Sink::recover`] reads it back. Epochs without rows
+//! alone make no commit: their position goes with the next one. A commit goes onto those positions that the last one left:
+//! where another run has moved them, this one stops.
 //!
 //! Invariants: at most one roll is under way; its rows come before those that are open. [`Flushed::All`] is said only
 //! when neither holds rows. Nothing depends on wall time but when a roll is due.
@@ -11,16 +12,15 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
-use deltalake_core::DeltaTable;
 use deltalake_core::logstore::LogStoreRef;
+use deltalake_core::{DeltaTable, DeltaTableError};
 use riverrun_engine::batch::Change;
-use riverrun_engine::connect::Context;
 use riverrun_engine::graph::SinkNode;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
-use super::commit::Roll;
+use super::commit::{Position, Roll};
 use super::config::Config;
 use super::io::{Io, failed};
 use super::table::{log_at, open_for_rows};
@@ -29,12 +29,16 @@ use super::writer::Writer;
 /// Appends to one Delta table.
 pub struct DeltaSink {
     config: Config,
-    /// Application ids are this and the task: `pipeline/sink/`.
-    id: String,
+    /// The table's name in the script.
+    name: String,
+    /// Application ids are this and the task: `lineage/sink/`. `None`: no positions are kept.
+    id: Option<String>,
     table: DeltaTable,
     writer: Writer,
     /// The newest epoch of each task.
     epochs: BTreeMap<u32, u64>,
+    /// The epoch of each task that the table holds.
+    committed: BTreeMap<u32, u64>,
     /// When the first open row was seen by `flush`.
     open_since: Option<Micros>,
     roll: Option<Roll>,
@@ -43,53 +47,36 @@ pub struct DeltaSink {
 
 impl DeltaSink {
     /// Opens the table of a node, or creates it.
-    pub(super) fn open(node: &SinkNode, context: &Context) -> Result<Self> {
+    pub(super) fn open(node: &SinkNode) -> Result<Self> {
         let config = Config::parse(&node.table.options)?;
         let log = log_at(&config.location, &config.path)?;
-        Self::open_at(log, config, format!("{}/{}/", context.pipeline, node.table.name), &node.schema)
+        Self::open_at(log, config, node.table.name.clone(), &node.schema)
     }
 
     /// The same on any storage.
-    pub(super) fn open_at(log: LogStoreRef, config: Config, id: String, rows: &SchemaRef) -> Result<Self> {
+    pub(super) fn open_at(log: LogStoreRef, config: Config, name: String, rows: &SchemaRef) -> Result<Self> {
         let io = Io::new()?;
         let table = io.run(open_for_rows(log, &config, rows))?;
         let writer = io.run(Writer::open(&table, rows)).map_err(|e| failed("open", &config.path, e))?;
-        Ok(Self { config, id, table, writer, epochs: BTreeMap::new(), open_since: None, roll: None, io })
-    }
-
-    /// The last epoch of a task that the table holds: what the newest version says, read from storage.
-    pub fn position(&mut self, task: u32) -> Result<Option<u64>> {
-        let id = self.application_id(task);
-        let Self { io, table, .. } = self;
-        let version = io.run(async {
-            table.update_state().await?;
-            table.snapshot()?.transaction_version(table.log_store().as_ref(), id).await
-        });
-        let version = version.map_err(|e| failed("read", &self.config.path, e))?;
-        Ok(version.and_then(|v| u64::try_from(v).ok()))
-    }
-
-    fn application_id(&self, task: u32) -> String {
-        format!("{}{task}", self.id)
-    }
-
-    /// Notes a task's epoch; says once what the table holds of that task from an earlier run.
-    fn note(&mut self, task: u32, epoch: u64) -> Result<()> {
-        if !self.epochs.contains_key(&task)
-            && let Some(last) = self.position(task)?
-        {
-            tracing::info!("the Delta table at {} holds epochs of task {task} up to {last}", self.config.path);
-        }
-        self.epochs.insert(task, epoch);
-        Ok(())
+        let (epochs, committed) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { config, name, id: None, table, writer, epochs, committed, open_since: None, roll: None, io })
     }
 
     /// Ends the open files; what they hold is on its way.
     fn start_roll(&mut self) -> Result<()> {
         let files =
             self.io.run(self.writer.finish()).map_err(|e| Error::permanent(format!("cannot finish Parquet files: {e}")))?;
-        let positions = self.epochs.iter().map(|(task, epoch)| (self.application_id(*task), *epoch as i64)).collect();
+        let position = |id: &String, task: &u32, epoch: &u64| Position {
+            id: format!("{id}{task}"),
+            before: self.committed.get(task).map(|epoch| *epoch as i64),
+            epoch: *epoch as i64,
+        };
+        let positions = match &self.id {
+            Some(id) => self.epochs.iter().map(|(task, epoch)| position(id, task, epoch)).collect(),
+            None => Vec::new(),
+        };
         self.roll = Some(Roll::new(files, positions));
+        self.committed.clone_from(&self.epochs);
         self.open_since = None;
         Ok(())
     }
@@ -124,13 +111,32 @@ impl DeltaSink {
 }
 
 impl Sink for DeltaSink {
+    fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
+        let id = format!("{lineage}/{}/", self.name);
+        let Self { io, table, .. } = self;
+        let versions = io.run(async {
+            table.update_state().await?;
+            let (log, mut versions) = (table.log_store(), Vec::new());
+            for task in 0..tasks {
+                let version = table.snapshot()?.transaction_version(log.as_ref(), format!("{id}{task}")).await?;
+                versions.push(version.and_then(|v| u64::try_from(v).ok()));
+            }
+            Ok(versions)
+        });
+        let versions = versions.map_err(|e: DeltaTableError| failed("read", &self.config.path, e))?;
+        self.committed = (0..).zip(&versions).filter_map(|(task, version)| Some((task, (*version)?))).collect();
+        self.epochs.clone_from(&self.committed);
+        self.id = Some(id);
+        Ok(Some(versions.into_iter().map(Option::unwrap_or_default).collect()))
+    }
+
     fn write(&mut self, output: &EpochOutput) -> Result<()> {
         if self.writer.bytes() >= self.config.roll_size {
             // Both the open files and the roll are full: this must succeed before more is taken.
             self.land()?;
             self.start_roll()?;
         }
-        self.note(output.task, output.epoch)?;
+        self.epochs.insert(output.task, output.epoch);
         for batch in &output.batches {
             match batch.change {
                 Change::Insert | Change::Late => self.io.run(self.writer.write(&batch.rows))?,

@@ -173,10 +173,14 @@ impl Reader {
 
 impl PartitionReader for Reader {
     fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll> {
-        let most = usize::try_from(self.stop - self.offset).unwrap_or(usize::MAX).min(limit.rows.max(1));
         if self.offset >= self.stop {
             return Ok(Poll::End);
         }
+        if self.offset >= limit.until {
+            return Ok(Poll::Pending);
+        }
+        let left = self.stop.min(limit.until) - self.offset;
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(limit.rows.max(1));
         let Some(batch) = self.next_batch()? else {
             let text = format!("the Delta table at {} has fewer rows than its log says", self.columns.path);
             return Err(Error::permanent(text));

@@ -11,12 +11,10 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use riverrun_engine::batch::{Batch, Change};
-use riverrun_engine::connect::Context;
 use riverrun_engine::error::Kind;
 use riverrun_engine::graph::SinkNode;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::table::{Emit, Location, Options, Table};
-use riverrun_engine::time::ManualClock;
 
 use super::DeltaSink;
 
@@ -37,10 +35,6 @@ pub(super) fn table(options: &[(&str, &str)]) -> Table {
     }
 }
 
-pub(super) fn context(dir: &Path) -> Context {
-    Context { pipeline: "test".to_owned(), data_dir: dir.to_owned(), clock: Arc::new(ManualClock::at(0)) }
-}
-
 /// A sink in `dir/lake` for rows of this schema.
 pub(super) fn open(dir: &Path, schema: &SchemaRef, options: &[(&str, &str)]) -> riverrun_engine::Result<DeltaSink> {
     let path = dir.join("lake");
@@ -53,7 +47,7 @@ pub(super) fn open(dir: &Path, schema: &SchemaRef, options: &[(&str, &str)]) -> 
         trigger: std::time::Duration::ZERO,
         key: Vec::new(),
     };
-    DeltaSink::open(&node, &context(dir))
+    DeltaSink::open(&node)
 }
 
 pub(super) fn epoch(task: u32, epoch: u64, rows: RecordBatch) -> EpochOutput {

@@ -6,8 +6,10 @@
 //! open, about, and as many wait.
 //!
 //! One open file per tuple of partition values, rows of all tasks together: with 10 tasks and one date, a file per task
-//! would be ten small files a roll. Exactly-once needs files of one task each (one task's conflict then costs only that
-//! task's files): there will be one writer for each task then, which is why everything that a commit needs is per writer.
+//! would be ten small files a roll. All tasks are this process's and all their positions are in the one commit, so that it
+//! is all or nothing for all of them. Where processes share the tasks of a table, a file must be of one task (a conflict
+//! then costs that task's files only): there will be one writer for each task, which is why everything that a commit needs
+//! is per writer.
 
 use std::sync::Arc;
 

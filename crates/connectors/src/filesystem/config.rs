@@ -104,8 +104,8 @@ impl Connector for Filesystem {
         let config = Config::of(&node.table)?;
         match (config.is_one_file(), config.format) {
             (true, Format::Parquet) => Err(parquet_needs_a_folder(&config.path)),
-            (true, _) => Ok(Box::new(Appender::open(&config, &node.schema)?)),
-            (false, _) => Ok(Box::new(FolderSink::create(config, &node.schema)?)),
+            (true, _) => Ok(Box::new(Appender::open(&config, &node.table.name, &node.schema)?)),
+            (false, _) => Ok(Box::new(FolderSink::create(config, &node.table.name, &node.schema)?)),
         }
     }
 }

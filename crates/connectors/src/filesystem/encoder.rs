@@ -14,7 +14,7 @@ use crate::format::JsonEncoder;
 pub(super) enum FileEncoder {
     /// JSON lines: whatever was encoded is complete.
     Json(JsonEncoder),
-    /// CSV lines; the first rows bring the header.
+    /// CSV lines; those at the beginning of the file bring the header.
     Csv { builder: arrow_csv::WriterBuilder, header: bool },
     /// Parquet: complete at the end of the file.
     Parquet(Box<ArrowWriter<Vec<u8>>>),
@@ -39,12 +39,13 @@ impl FileEncoder {
         })
     }
 
-    /// Encodes rows; bytes that are complete are appended to `out`.
-    pub fn encode(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+    /// Encodes rows; bytes that are complete are appended to `out`. `at_start`: they are to be the first of the file.
+    pub fn encode(&mut self, rows: &RecordBatch, at_start: bool, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Json(encoder) => encoder.encode_lines(rows, out),
             Self::Csv { builder, header } => {
-                let mut writer = builder.clone().with_header(std::mem::take(header)).build(out);
+                let header = *header && at_start && out.is_empty();
+                let mut writer = builder.clone().with_header(header).build(out);
                 Ok(writer.write(rows)?)
             }
             Self::Parquet(writer) => writer.write(rows).map_err(parquet_error),
@@ -64,13 +65,6 @@ impl FileEncoder {
         match self {
             Self::Parquet(writer) => writer.into_inner().map_err(parquet_error),
             _ => Ok(Vec::new()),
-        }
-    }
-
-    /// The header was written before: by an earlier run.
-    pub fn skip_header(&mut self) {
-        if let Self::Csv { header, .. } = self {
-            *header = false;
         }
     }
 }

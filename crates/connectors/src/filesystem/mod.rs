@@ -17,6 +17,10 @@ mod files;
 #[cfg(feature = "filesystem")]
 mod lines;
 #[cfg(feature = "filesystem")]
+mod mark;
+#[cfg(feature = "filesystem")]
+mod names;
+#[cfg(feature = "filesystem")]
 mod parquet;
 #[cfg(feature = "filesystem")]
 mod reader;

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_millis(5);
 pub(super) struct FileReader {
     batches: Receiver<Result<Decoded>>,
     current: Option<Decoded>,
+    /// The position.
+    next: i64,
     /// The thread waits on the other end: dropped, it ends.
     _alive: Sender<()>,
 }
@@ -49,6 +51,7 @@ impl FileReader {
     pub fn start(job: Job) -> Result<Self> {
         let (send, batches) = bounded(AHEAD);
         let (alive, ended) = bounded(0);
+        let next = job.position;
         let thread = std::thread::Builder::new().name(format!("read {}", job.table.name));
         let read = move || {
             let mut work = Work { job, send, ended };
@@ -58,22 +61,28 @@ impl FileReader {
             }
         };
         thread.spawn(read).map_err(|e| Error::transient(format!("cannot start a thread: {e}")))?;
-        Ok(Self { batches, current: None, _alive: alive })
+        Ok(Self { batches, current: None, next, _alive: alive })
     }
 }
 
 impl PartitionReader for FileReader {
     fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll> {
+        let done = self.next >= limit.until;
         let mut decoded = match self.current.take() {
             Some(decoded) => decoded,
-            None => match self.batches.recv_timeout(PATIENCE) {
+            None => match self.batches.recv_timeout(if done { Duration::ZERO } else { PATIENCE }) {
                 Ok(decoded) => decoded?,
                 Err(RecvTimeoutError::Timeout) => return Ok(Poll::Pending),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Poll::End),
             },
         };
-        let fetch: Fetch = decoded.take(limit.rows.max(1), clock)?;
-        if decoded.rows() > 0 {
+        if done {
+            self.current = Some(decoded);
+            return Ok(Poll::Pending);
+        }
+        let fetch: Fetch = decoded.take(limit.rows.max(1), limit.until, clock)?;
+        self.next = fetch.next_offset;
+        if !decoded.is_empty() {
             self.current = Some(decoded);
         }
         Ok(Poll::Ready(fetch))

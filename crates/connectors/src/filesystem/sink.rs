@@ -1,33 +1,42 @@
 //! The sink that fills a folder with files which are complete when they appear.
 //!
-//! A file holds the rows of a range of epochs of one task and is named by them: `part-<task>-<first>-<last>.jsonl`. It is
-//! written under a hidden name and renamed when it is finished, by size or by age; only then are its epochs told to be safe.
-//! What a crash leaves under a hidden name was not, and is removed when its task writes again.
+//! A file holds the rows of a range of epochs of one task and is named by them ([`Names`]). It is written under a hidden name
+//! and gets its own when it is finished, by size or by age; only then are its epochs told to be safe. What a crash leaves
+//! under a hidden name was not, and is removed.
+//!
+//! Invariants: a file never replaces another. The files of a task appear in the order of their epochs, so that the greatest
+//! epoch in a name is how far the task is.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
 
 use arrow::datatypes::SchemaRef;
-use riverrun_engine::Result;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::time::Micros;
+use riverrun_engine::{Error, Result, failpoint};
+use tempfile::NamedTempFile;
 
 use super::appender::{refuse_deletes, write_at_end};
 use super::config::{Config, io_error};
 use super::encoder::FileEncoder;
+use super::names::Names;
 
 /// Writes each task's rows into files of their own.
 pub(super) struct FolderSink {
     config: Config,
+    /// The table's name in the script.
+    name: String,
     schema: SchemaRef,
+    names: Names,
+    /// The last epoch of each task in a finished file, where positions are kept.
+    positions: BTreeMap<u32, u64>,
     open: BTreeMap<u32, OpenFile>,
 }
 
 /// A file that is not finished.
 struct OpenFile {
-    file: File,
-    path: PathBuf,
+    /// `None` once it has its name.
+    file: Option<NamedTempFile>,
     length: u64,
     encoder: Option<FileEncoder>,
     /// Bytes that end the file and are not written yet.
@@ -39,19 +48,25 @@ struct OpenFile {
 
 impl FolderSink {
     /// Creates the folder.
-    pub fn create(config: Config, schema: &SchemaRef) -> Result<Self> {
+    pub fn create(config: Config, name: &str, schema: &SchemaRef) -> Result<Self> {
         std::fs::create_dir_all(&config.path).map_err(|e| io_error("cannot create folder", &config.path, &e))?;
-        Ok(Self { config, schema: schema.clone(), open: BTreeMap::new() })
+        let (names, name, schema) = (Names::new(&config), name.to_owned(), schema.clone());
+        Ok(Self { config, name, schema, names, positions: BTreeMap::new(), open: BTreeMap::new() })
     }
 
     fn begin(&self, output: &EpochOutput) -> Result<OpenFile> {
-        let folder = &self.config.path;
-        remove_leftovers(folder, output.task)?;
-        let path = folder.join(format!(".part-{:05}-{:012}.tmp", output.task, output.epoch));
-        let file = File::create(&path).map_err(|e| io_error("cannot create", &path, &e))?;
+        if !self.names.tell_positions() {
+            self.names.remove_unfinished_of(output.task)?;
+        }
+        let (prefix, folder) = (self.names.unfinished(output.task), self.names.folder());
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".tmp");
+        // Others read the finished file, as far as the process's umask lets them.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|e| io_error("cannot create a file in", folder, &e))?;
         Ok(OpenFile {
-            file,
-            path,
+            file: Some(file),
             length: 0,
             encoder: Some(FileEncoder::new(&self.config, &self.schema)?),
             rest: Vec::new(),
@@ -60,9 +75,38 @@ impl FolderSink {
             since: output.clock,
         })
     }
+
+    /// Finishes the file of a task; `found` are the positions in the folder, where they are kept. May be called again after an
+    /// error.
+    fn finish(&mut self, task: u32, found: Option<&BTreeMap<u32, u64>>) -> Result<()> {
+        let Some(open) = self.open.get_mut(&task) else { return Ok(()) };
+        open.end()?;
+        if let Some(found) = found {
+            let [known, found] = [&self.positions, found].map(|positions| positions.get(&task).copied().unwrap_or(0));
+            let mut own = self.names.finished(task, open.first_epoch, open.last_epoch);
+            if known != found && !own.any(|name| name.exists()) {
+                let folder = self.names.folder().display();
+                let what =
+                    format!("{folder}: task {task} is at epoch {found}, not {known}: another run of this pipeline writes there");
+                return Err(Error::permanent(what).hint("stop one of them, or give it another pipeline.name"));
+            }
+        }
+        open.put(&self.names, task)?;
+        self.positions.insert(task, open.last_epoch);
+        self.open.remove(&task);
+        Ok(())
+    }
 }
 
 impl Sink for FolderSink {
+    fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
+        self.names.keep_positions(lineage, &self.name);
+        // First, so that whoever is still writing these finishes none of them after we looked.
+        self.names.remove_unfinished()?;
+        self.positions = self.names.positions()?;
+        Ok(Some((0..tasks).map(|task| self.positions.get(&task).copied().unwrap_or(0)).collect()))
+    }
+
     fn write(&mut self, output: &EpochOutput) -> Result<()> {
         refuse_deletes(output)?;
         if output.rows() == 0 {
@@ -76,7 +120,7 @@ impl Sink for FolderSink {
         let mut bytes = Vec::new();
         if let Some(encoder) = &mut open.encoder {
             for batch in &output.batches {
-                encoder.encode(&batch.rows, &mut bytes)?;
+                encoder.encode(&batch.rows, open.length == 0, &mut bytes)?;
             }
         }
         open.append(&bytes)?;
@@ -86,13 +130,11 @@ impl Sink for FolderSink {
 
     fn flush(&mut self, now: Micros, force: bool) -> Result<Flushed> {
         let age = i64::try_from(self.config.roll_interval.as_micros()).unwrap_or(i64::MAX);
-        let tasks: Vec<u32> = self.open.keys().copied().collect();
+        let due = |open: &OpenFile| force || open.size() >= self.config.roll_size || now.saturating_sub(open.since) >= age;
+        let tasks: Vec<u32> = self.open.iter().filter(|(_, open)| due(open)).map(|(task, _)| *task).collect();
+        let found = (self.names.tell_positions() && !tasks.is_empty()).then(|| self.names.positions()).transpose()?;
         for task in tasks {
-            let Some(open) = self.open.get_mut(&task) else { continue };
-            if force || open.size() >= self.config.roll_size || now.saturating_sub(open.since) >= age {
-                open.finish(&self.config, task)?;
-                self.open.remove(&task);
-            }
+            self.finish(task, found.as_ref())?;
         }
         Ok(if self.open.is_empty() { Flushed::All } else { Flushed::Pending })
     }
@@ -104,48 +146,39 @@ impl OpenFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        write_at_end(&mut self.file, self.length, bytes).map_err(|e| io_error("cannot write to", &self.path, &e))?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = write_at_end(file.as_file_mut(), self.length, bytes);
+        written.map_err(|e| io_error("cannot write to", file.path(), &e))?;
         self.length += bytes.len() as u64;
         Ok(())
     }
 
-    /// Ends the file and gives it its name. May be called again after an error.
-    fn finish(&mut self, config: &Config, task: u32) -> Result<()> {
+    /// Writes the bytes that end the file.
+    fn end(&mut self) -> Result<()> {
         if let Some(encoder) = self.encoder.take() {
             self.rest = encoder.finish()?;
         }
         let rest = std::mem::take(&mut self.rest);
-        if let Err(error) = self.append(&rest) {
-            self.rest = rest;
-            return Err(error);
-        }
-        let stem = format!("part-{task:05}-{:012}-{:012}", self.first_epoch, self.last_epoch);
-        let name = free_name(&config.path, &stem, config.format.extension());
-        std::fs::rename(&self.path, &name).map_err(|e| io_error("cannot rename to", &name, &e))
+        self.append(&rest).inspect_err(|_| self.rest = rest)
     }
-}
 
-/// A name that no file has: one of an earlier lineage may hold the same epochs.
-fn free_name(folder: &Path, stem: &str, extension: &str) -> PathBuf {
-    let plain = folder.join(format!("{stem}.{extension}"));
-    if !plain.exists() {
-        return plain;
-    }
-    let numbered = (2_u64..).map(|n| folder.join(format!("{stem}-{n}.{extension}")));
-    numbered.into_iter().find(|name| !name.exists()).unwrap_or(plain)
-}
-
-fn remove_leftovers(folder: &Path, task: u32) -> Result<()> {
-    let prefix = format!(".part-{task:05}-");
-    let entries = std::fs::read_dir(folder).map_err(|e| io_error("cannot read folder", folder, &e))?;
-    for path in entries.filter_map(|e| e.ok().map(|e| e.path())) {
-        let leftover = path.file_name().is_some_and(|name| {
-            let name = name.to_string_lossy();
-            name.starts_with(&prefix) && name.ends_with(".tmp")
-        });
-        if leftover {
-            std::fs::remove_file(&path).map_err(|e| io_error("cannot remove", &path, &e))?;
+    /// Gives the file its name. One that is taken where names tell positions is this file: it was finished before.
+    fn put(&mut self, names: &Names, task: u32) -> Result<()> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        for name in names.finished(task, self.first_epoch, self.last_epoch) {
+            failpoint::reach("files.before-rename");
+            match file.persist_noclobber(&name) {
+                Ok(_) => {
+                    failpoint::reach("files.after-rename");
+                    return Ok(());
+                }
+                Err(taken) if taken.error.kind() == ErrorKind::AlreadyExists => file = taken.file,
+                Err(failed) => {
+                    self.file = Some(failed.file);
+                    return Err(io_error("cannot rename to", &name, &failed.error));
+                }
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

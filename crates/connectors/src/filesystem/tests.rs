@@ -17,6 +17,8 @@ use riverrun_engine::time::ManualClock;
 
 use crate::registry::Registry;
 
+mod recovery;
+
 const CLOCK: i64 = 1_800_000_000_000_000;
 
 fn table(options: &[(&str, &str)]) -> Table {
@@ -216,7 +218,12 @@ fn rows(ids: &[Option<i64>]) -> RecordBatch {
 }
 
 fn sink(path: &Path, options: &[(&str, &str)]) -> riverrun_engine::Result<Box<dyn Sink>> {
+    named("files", path, options)
+}
+
+fn named(name: &str, path: &Path, options: &[(&str, &str)]) -> riverrun_engine::Result<Box<dyn Sink>> {
     let mut table = table(options);
+    table.name = name.into();
     table.columns.clear();
     table.options = table.options.with("path", &path.to_string_lossy());
     Registry::default().check(&table)?;
@@ -290,7 +297,8 @@ fn what_a_crash_left_unfinished_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let mut killed = sink(folder.path(), &[]).unwrap();
     killed.write(&output(0, 1, &[Some(1)])).unwrap();
-    drop(killed);
+    std::mem::forget(killed);
+    assert_eq!(names(folder.path()).len(), 1);
     let mut sink = sink(folder.path(), &[]).unwrap();
     sink.write(&output(0, 5, &[Some(2)])).unwrap();
     sink.flush(CLOCK, true).unwrap();
@@ -375,6 +383,33 @@ proptest! {
         }
         let source = source(&many, &[]).unwrap();
         prop_assert_eq!(&read_from(source.as_ref(), 0, None, limit), &whole);
+
+        // Ranges as a run with limits told them, read again with others.
+        let mut reader = source.open(0, 0, None).unwrap();
+        let mut ends = Vec::new();
+        while let Poll::Ready(fetch) = reader.poll(Limit::new(limit, 1 << 20), CLOCK).unwrap() {
+            ends.push(fetch.next_offset);
+        }
+        let mut reader = source.open(0, 0, None).unwrap();
+        let mut repeated = Read::default();
+        for until in ends.into_iter().filter(|end| end % 3 > 0).chain([i64::MAX]) {
+            let mut again = Limit { until, ..Limit::new(cuts[0], 1 << 20) };
+            while repeated.next < until {
+                match reader.poll(again, CLOCK).unwrap() {
+                    Poll::Ready(fetch) => {
+                        prop_assert!(fetch.next_offset <= until);
+                        repeated.add(&fetch.rows);
+                        repeated.bad.extend(fetch.bad);
+                        repeated.next = fetch.next_offset;
+                    }
+                    Poll::Pending => {}
+                    Poll::End => break,
+                }
+            }
+            again.until = again.until.min(repeated.next);
+            prop_assert!(!matches!(reader.poll(again, CLOCK).unwrap(), Poll::Ready(_)));
+        }
+        prop_assert_eq!(&repeated, &whole);
 
         let mut first = Read::default();
         first.take(source.open(0, 0, None).unwrap().as_mut(), limit, kinds.len() / 2);

@@ -278,27 +278,29 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// Rows that were not taken yet, bad records not counted.
-    pub fn rows(&self) -> usize {
-        self.payload.num_rows()
+    /// Whether all was taken, rows and bad records.
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty() && self.bad.is_empty()
     }
 
     /// Everything that was not taken yet: rows with their metadata columns, and bad records by offset.
     /// `clock` is the epoch's clock.
     pub fn into_fetch(mut self, clock: Micros) -> Result<Fetch> {
-        self.take(usize::MAX, clock)
+        self.take(usize::MAX, i64::MAX, clock)
     }
 
-    /// The next `rows` rows and the bad records before and between them.
-    pub fn take(&mut self, rows: usize, clock: Micros) -> Result<Fetch> {
-        let rest = self.records.good(self.left.clone()).nth(rows).map(|(record, place)| (record, place.offset));
-        let (end, next_offset) = rest.unwrap_or((self.left.end, self.next_offset));
+    /// The next `rows` rows before offset `until`, and the bad records before and between them.
+    pub fn take(&mut self, rows: usize, until: i64, clock: Micros) -> Result<Fetch> {
+        let before = self.left.start..self.records.first_at(self.left.clone(), until);
+        let rest = self.records.good(before.clone()).nth(rows).map(|(record, place)| (record, place.offset));
+        let (end, next_offset) = rest.unwrap_or((before.end, self.next_offset.min(until)));
         let taken = self.left.start..end;
         self.left.start = end;
-        let rows = rows.min(self.payload.num_rows());
+        let rows = self.records.good(taken.clone()).count();
         let payload = self.payload.slice(0, rows);
         self.payload = self.payload.slice(rows, self.payload.num_rows() - rows);
-        let behind = self.bad.partition_point(|b| rest.is_none() || b.offset < next_offset);
+        let bound = rest.map_or(until, |(_, offset)| offset);
+        let behind = self.bad.partition_point(|b| b.offset < bound);
         let later = self.bad.split_off(behind);
         let mut bad = std::mem::replace(&mut self.bad, later);
 

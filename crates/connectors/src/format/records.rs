@@ -71,6 +71,11 @@ impl Records {
         self.places[range].iter().enumerate().filter(|(_, p)| p.good).map(move |(i, p)| (first + i, p))
     }
 
+    /// The first record of a range at or past an offset; the range's end where there is none.
+    pub fn first_at(&self, range: Range<usize>, offset: i64) -> usize {
+        range.start + self.places[range].partition_point(|p| p.offset < offset)
+    }
+
     /// The newest own time in a range.
     pub fn newest(&self, range: Range<usize>) -> Option<Micros> {
         self.places[range].iter().filter_map(|p| p.timestamp).max()

@@ -306,11 +306,32 @@ fn decoded_records_can_be_taken_in_parts() {
     records(&payloads).iter().for_each(|r| decoder.push(r).unwrap());
     let mut decoded = decoder.finish(6).unwrap();
     let mut parts = Vec::new();
-    while decoded.rows() > 0 {
-        let fetch = decoded.take(2, CLOCK).unwrap();
+    while !decoded.is_empty() {
+        let fetch = decoded.take(2, i64::MAX, CLOCK).unwrap();
         parts.push((fetch.rows.num_rows(), fetch.bad.iter().map(|b| b.offset).collect::<Vec<_>>(), fetch.next_offset));
     }
     assert_eq!(parts, [(2, vec![1, 3], 4), (1, vec![5], 6)]);
+}
+
+#[test]
+fn decoded_records_can_be_taken_up_to_an_offset() {
+    let payloads = [GOOD.as_bytes(), b"x", GOOD.as_bytes(), b"", GOOD.as_bytes(), b"y"];
+    for step in 1..7 {
+        let mut decoder = Decoder::new(&transactions(&[]), "topic", 0).unwrap();
+        records(&payloads).iter().for_each(|r| decoder.push(r).unwrap());
+        let mut decoded = decoder.finish(6).unwrap();
+        let (mut rows, mut bad, mut until) = (0, Vec::new(), 0);
+        while !decoded.is_empty() {
+            until += step;
+            let fetch = decoded.take(usize::MAX, until, CLOCK).unwrap();
+            assert_eq!(fetch.next_offset, until.min(6));
+            assert_eq!(fetch.rows.num_rows() as i64, (until.min(6) + 1) / 2 - (until - step + 1) / 2, "{until} by {step}");
+            assert!(fetch.bad.iter().all(|b| (until - step..until).contains(&b.offset)));
+            rows += fetch.rows.num_rows();
+            bad.extend(fetch.bad.into_iter().map(|b| b.offset));
+        }
+        assert_eq!((rows, bad), (3, vec![1, 3, 5]));
+    }
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl Source for GeneratorSource {
             generator,
             record,
             offset,
-            opened_at: (self.clock.now(), offset),
+            paced_from: (self.clock.now(), offset),
             clock: Arc::clone(&self.clock),
             rate: self.rate(partition),
             decoder: Decoder::new(&self.table, &self.table.name, partition)?,
@@ -185,19 +185,21 @@ struct Reader {
     record: Record,
     offset: i64,
     end: Option<i64>,
-    opened_at: (Micros, i64),
+    /// Since when it keeps to the rate, and the offset then.
+    paced_from: (Micros, i64),
     clock: Arc<dyn Clock>,
     rate: Option<f64>,
     decoder: Decoder,
 }
 
 impl Reader {
-    /// How far it may read by now.
+    /// How far it may read by now. What is repeated was due before.
     fn due(&self, limit: Limit) -> i64 {
-        let (time, offset) = self.opened_at;
+        let (time, offset) = self.paced_from;
         let seconds = (self.clock.now() - time) as f64 / 1e6;
         let paced = self.rate.map_or(i64::MAX, |rate| offset.saturating_add((seconds * rate) as i64 + 1));
         let most = self.offset.saturating_add(i64::try_from(limit.rows).unwrap_or(i64::MAX));
+        let paced = if limit.until < i64::MAX { limit.until } else { paced };
         most.min(paced).min(self.end.unwrap_or(i64::MAX))
     }
 }
@@ -221,6 +223,9 @@ impl PartitionReader for Reader {
                 headers: &[],
             })?;
             self.offset += 1;
+        }
+        if limit.until < i64::MAX {
+            self.paced_from = (self.clock.now(), self.offset);
         }
         Ok(Poll::Ready(self.decoder.finish(self.offset)?.into_fetch(clock)?))
     }
@@ -311,6 +316,32 @@ mod tests {
         let (rest, _) = read(source.as_ref(), 1, 1234);
         assert_eq!(rest, all.slice(1234, all.num_rows() - 1234));
         assert_eq!(rest.column(3).as_primitive::<Int64Type>().value(0), 1234);
+    }
+
+    #[test]
+    fn a_range_is_repeated_in_other_pieces_and_without_waiting() {
+        let (source, clock) = open(&[("rate", "10"), ("count", "2000"), ("malformed", "0.1"), ("bad_records", "drop")]);
+        let mut reader = source.open(0, 100, None).unwrap();
+        let mut take = |rows: usize, until: i64| match reader.poll(Limit { until, ..Limit::new(rows, 1 << 20) }, 5).unwrap() {
+            Poll::Ready(fetch) => (fetch.next_offset, fetch.rows.column(3).as_primitive::<Int64Type>().values().to_vec()),
+            Poll::Pending => (-1, Vec::new()),
+            Poll::End => (-2, Vec::new()),
+        };
+        let (next, whole) = take(5000, 700);
+        assert_eq!((next, take(10, 700).0, take(10, 650).0), (700, -1, -1));
+        assert_eq!((take(5000, i64::MAX).0, take(5000, i64::MAX).0), (701, -1), "from here on it keeps to the rate");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(take(5000, i64::MAX).0, 711);
+
+        let mut reader = source.open(0, 100, None).unwrap();
+        let mut pieces = Vec::new();
+        for until in [100, 101, 350, 352, 700] {
+            while let Poll::Ready(fetch) = reader.poll(Limit { until, ..Limit::new(33, 1 << 20) }, 5).unwrap() {
+                assert!(fetch.next_offset <= until);
+                pieces.extend_from_slice(fetch.rows.column(3).as_primitive::<Int64Type>().values());
+            }
+        }
+        assert_eq!(pieces, whole);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(super) struct Seen {
     pub partitions: u32,
     /// Where a reader finds the end now, by partition.
     pub ends: BTreeMap<i32, i64>,
+    /// The end that was last told to a reader in its queue, by partition: the events there don't say where they are.
+    pub told_ends: BTreeMap<i32, i64>,
 }
 
 /// A client's callbacks: what librdkafka logs goes to the program's log, what it finds out about the cluster is kept.
@@ -145,6 +147,9 @@ impl ClientContext for Callbacks {
                 let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
                 if end >= 0 {
                     seen.ends.insert(partition.partition, end);
+                }
+                if partition.eof_offset >= 0 {
+                    seen.told_ends.insert(partition.partition, partition.eof_offset);
                 }
             }
             if seen.partitions > seen.expected {

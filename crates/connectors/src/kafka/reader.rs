@@ -1,7 +1,9 @@
 //! Reads one partition of a topic.
 //!
 //! Invariants: a partition's queue is split off before it is assigned, so no record takes another way. A bounded read ends on
-//! a record at or past the stop offset or at the partition's end, since offsets have gaps (transactions, compaction).
+//! a record at or past the stop offset or at the partition's end, since offsets have gaps (transactions, compaction). A poll
+//! up to an offset ends on a record at or past it, which is kept for the next one, or on an end of the partition that is
+//! known to be there: an end may also be that of a replica which lags behind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{Headers, Message, OwnedMessage};
 use riverrun_engine::source::{Limit, PartitionReader, Poll};
 use riverrun_engine::table::Table;
 use riverrun_engine::time::Micros;
@@ -28,6 +30,10 @@ pub(super) struct Reader {
     place: Place,
     /// The position: all before it was pushed into the decoder.
     next: i64,
+    /// A record that stands at or past the end of a poll.
+    held: Option<OwnedMessage>,
+    /// Whether an end of the partition came since it was assigned.
+    saw_end: bool,
     stop: Option<i64>,
     /// The newest record's time since the last fetch was given.
     newest: Option<Micros>,
@@ -40,6 +46,8 @@ enum Found {
     Record,
     /// Nothing now.
     Nothing,
+    /// All before the offset that ends the poll.
+    Until,
     /// The stop offset, or the end of the partition in a bounded read.
     End,
     /// The position is gone from the topic.
@@ -56,21 +64,24 @@ impl Reader {
             cluster: Arc::clone(cluster),
             place,
             next,
+            held: None,
+            saw_end: false,
             stop,
             newest: None,
             ended: stop.is_some_and(|stop| next >= stop),
             assigned: false,
         };
         if !reader.ended {
-            reader.assign()?;
+            reader.assign(next)?;
         }
         Ok(reader)
     }
 
-    fn assign(&mut self) -> Result<()> {
-        let assigned = self.cluster.consumer.incremental_assign(&self.place.list(self.next)?);
+    fn assign(&mut self, offset: i64) -> Result<()> {
+        let assigned = self.cluster.consumer.incremental_assign(&self.place.list(offset)?);
         assigned.map_err(|e| classify(&e, &format!("assignment of {}", self.place.at())))?;
         self.assigned = true;
+        self.saw_end = false;
         Ok(())
     }
 
@@ -108,11 +119,33 @@ impl Reader {
         }
     }
 
-    fn look(&mut self) -> Result<Found> {
+    /// The end that the partition was last told to have.
+    fn told_end(&self) -> Option<i64> {
+        let topics = lock(&self.cluster.consumer.context().topics);
+        topics.get(&*self.place.topic)?.told_ends.get(&(self.place.partition as i32)).copied()
+    }
+
+    fn look(&mut self, until: i64) -> Result<Found> {
+        if let Some(held) = &self.held {
+            if held.offset() >= until {
+                return Ok(Found::Until);
+            }
+            take(&mut self.decoder, &mut self.newest, held)?;
+            self.next = held.offset() + 1;
+            self.held = None;
+            return Ok(Found::Record);
+        }
         let record = match self.queue.poll(Duration::ZERO) {
             None => return Ok(Found::Nothing),
             Some(Ok(record)) => record,
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(if self.stop.is_some() { Found::End } else { Found::Nothing }),
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                self.saw_end = true;
+                if until < i64::MAX {
+                    // What was read before is not there any more if the partition ends before it.
+                    self.cluster.existing(&self.place, until)?;
+                }
+                return Ok(if self.stop.is_some() { Found::End } else { Found::Nothing });
+            }
             Some(Err(error)) => {
                 return match error.rdkafka_error_code() {
                     Some(Code::OffsetOutOfRange | Code::AutoOffsetReset) => Ok(Found::Gone),
@@ -123,25 +156,31 @@ impl Reader {
         if self.stop.is_some_and(|stop| record.offset() >= stop) {
             return Ok(Found::End);
         }
+        if record.offset() >= until {
+            self.held = Some(record.detach());
+            return Ok(Found::Until);
+        }
         self.next = record.offset() + 1;
-        let time = record.timestamp().to_millis().map(|millis| millis.saturating_mul(1000));
-        self.newest = self.newest.max(time);
-        push(&mut self.decoder, &record, time)?;
+        take(&mut self.decoder, &mut self.newest, &record)?;
         Ok(Found::Record)
     }
 
     /// Takes records until the limit, or there are none; whether the read is over.
     fn gather(&mut self, limit: Limit) -> Result<bool> {
-        while self.decoder.len() < limit.rows && self.decoder.bytes() < limit.bytes {
-            match self.look()? {
+        // Looked up before the queue: what comes before this end is in the queue by now.
+        let told_end = if limit.until < i64::MAX { self.told_end() } else { None };
+        while self.next < limit.until && self.decoder.len() < limit.rows && self.decoder.bytes() < limit.bytes {
+            match self.look(limit.until)? {
                 Found::Record => {}
+                Found::Nothing if self.saw_end && told_end.is_some_and(|end| end >= limit.until) => self.next = limit.until,
+                Found::Until => self.next = limit.until,
                 Found::Nothing => return Ok(false),
                 Found::End => return Ok(true),
                 Found::Gone => {
                     let next = self.cluster.existing(&self.place, self.next)?;
                     self.unassign()?;
-                    self.next = next;
-                    self.assign()?;
+                    self.next = next.min(limit.until);
+                    self.assign(next)?;
                     return Ok(false);
                 }
             }
@@ -150,32 +189,35 @@ impl Reader {
     }
 }
 
-fn push(decoder: &mut Decoder, record: &BorrowedMessage<'_>, timestamp: Option<Micros>) -> Result<()> {
-    let headers: Vec<Header<'_>> = match decoder.wants_headers().then(|| record.headers()).flatten() {
-        Some(headers) => headers.iter().map(|h| (h.key, h.value)).collect(),
-        None => Vec::new(),
-    };
+fn take(decoder: &mut Decoder, newest: &mut Option<Micros>, record: &impl Message) -> Result<()> {
+    let timestamp = record.timestamp().to_millis().map(|millis| millis.saturating_mul(1000));
+    *newest = (*newest).max(timestamp);
+    let headers = decoder.wants_headers().then(|| record.headers()).flatten();
+    let headers: Vec<Header<'_>> = headers.map_or_else(Vec::new, |headers| headers.iter().map(|h| (h.key, h.value)).collect());
     let (key, payload) = (record.key(), record.payload());
     decoder.push(&RawRecord { offset: record.offset(), timestamp, key, payload, headers: &headers })
 }
 
 impl PartitionReader for Reader {
     fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll> {
-        if self.ended {
-            return Ok(Poll::End);
-        }
-        let gathered = self.serve().and_then(|()| self.gather(limit));
-        match gathered {
-            // What came before the trouble goes out first; the trouble will be there again.
-            Err(error) if self.decoder.is_empty() || !error.is_transient() => return Err(error),
-            Ok(true) => {
-                self.ended = true;
-                self.next = self.stop.unwrap_or(self.next).max(self.next);
-                self.unassign()?;
+        let before = self.next;
+        if !self.ended {
+            match self.serve().and_then(|()| self.gather(limit)) {
+                // What came before the trouble goes out first; the trouble will be there again.
+                Err(error) if self.decoder.is_empty() || !error.is_transient() => return Err(error),
+                Ok(true) => {
+                    self.ended = true;
+                    self.unassign()?;
+                }
+                _ => {}
             }
-            _ => {}
         }
-        if self.decoder.is_empty() {
+        if self.ended {
+            self.next = self.stop.unwrap_or(self.next).min(limit.until).max(self.next);
+        }
+        // The end of a range is told also where there is no record before it.
+        let passed = limit.until < i64::MAX && self.next > before;
+        if self.decoder.is_empty() && !passed {
             return Ok(if self.ended { Poll::End } else { Poll::Pending });
         }
         let mut fetch = self.decoder.finish(self.next)?.into_fetch(clock)?;

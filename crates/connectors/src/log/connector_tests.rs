@@ -111,6 +111,57 @@ fn a_reader_waits_at_the_end_and_ends_at_its_stop() {
 }
 
 #[test]
+fn a_range_is_repeated_in_other_pieces_and_nothing_behind_it_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sink = sink(directory.path(), &[("key", "user")], &[]).unwrap();
+    for number in 0..10 {
+        let twenty: Vec<_> = (number * 20..number * 20 + 20).map(|n| (Some("a"), n)).collect();
+        sink.write(&epoch(number as u64 + 1, vec![Rows::insert(rows(&twenty))])).unwrap();
+    }
+    let source = source(directory.path(), &[]);
+    let mut reader = source.open(crate::partitioner::partition_of(b"a", 3), 7, None).unwrap();
+    let mut read = Vec::new();
+    for until in [0, 7, 8, 20, 55, 55, 200] {
+        while let Poll::Ready(fetch) = reader.poll(Limit { until, ..Limit::new(9, 1 << 20) }, 0).unwrap() {
+            assert!(fetch.next_offset <= until);
+            read.extend_from_slice(fetch.rows.column(1).as_primitive::<Int64Type>().values());
+        }
+        assert_eq!(read.len() as i64, (until - 7).max(0), "rows up to {until} and none behind");
+    }
+    assert!(read.into_iter().eq(7..200));
+}
+
+#[test]
+fn a_sink_tells_how_far_each_lineage_is_and_no_record_is_there_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || sink(directory.path(), &[("key", "user")], &[]).unwrap();
+    let one = |number: u64| epoch(number, vec![Rows::insert(rows(&[(Some("a"), number as i64)]))]);
+    let records = || {
+        let source = source(directory.path(), &[]);
+        let fetch = poll(&source, crate::partitioner::partition_of(b"a", 3), 0, None).unwrap();
+        fetch.rows.column(1).as_primitive::<Int64Type>().values().to_vec()
+    };
+    let mut killed = open();
+    assert_eq!(killed.recover("p-1", 2).unwrap(), Some(vec![0, 0]));
+    killed.write(&one(1)).unwrap();
+    killed.write(&epoch(2, Vec::new())).unwrap();
+    killed.write(&EpochOutput { task: 1, ..one(5) }).unwrap();
+    killed.write(&one(3)).unwrap();
+    drop(killed);
+    let mut again = open();
+    assert_eq!(again.recover("p-1", 3).unwrap(), Some(vec![3, 5, 0]));
+    again.write(&one(4)).unwrap();
+    assert_eq!(records(), [1, 5, 3, 4]);
+    assert_eq!(open().recover("p-2", 1).unwrap(), Some(vec![0]));
+    // A bounded run is never asked: it writes again what it wrote.
+    for _ in 0..2 {
+        open().write(&one(1)).unwrap();
+    }
+    assert_eq!(records(), [1, 5, 3, 4, 1, 1]);
+    assert_eq!(open().recover("p-1", 1).unwrap(), Some(vec![4]));
+}
+
+#[test]
 fn a_row_taken_back_is_a_tombstone_of_its_primary_key() {
     let directory = tempfile::tempdir().unwrap();
     let mut sink = sink(directory.path(), &[], &["user"]).unwrap();

@@ -9,9 +9,13 @@
 //! `t name` = the topic's settings, JSON ([`super::topic::Settings`]);
 //! `s topic id u32 | partition u32` = start offset u64: all before it is gone;
 //! `g topic id u32 | partition u32 | group` = the group's position u64.
+//!
+//! Keyspace `journal`, by leading byte: `e lineage 0 sink 0 task u32` = the last epoch u64 of a task whose rows a sink wrote.
 
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
+
+use crate::embedded::position_key;
 
 /// Length of a key of `blocks`.
 const BLOCK_KEY: usize = 28;
@@ -71,6 +75,11 @@ pub(super) fn start(topic: u32, partition: u32) -> Vec<u8> {
 /// The key of a group's position.
 pub(super) fn group(group: &str, topic: u32, partition: u32) -> Vec<u8> {
     [b"g".as_slice(), &topic.to_be_bytes(), &partition.to_be_bytes(), group.as_bytes()].concat()
+}
+
+/// The key of a sink's position, in the journal.
+pub(super) fn epoch(lineage: &str, sink: &str, task: u32) -> Vec<u8> {
+    [b"e".to_vec(), position_key(lineage, sink, task)].concat()
 }
 
 /// The value of a start offset or a position.

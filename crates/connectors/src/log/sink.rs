@@ -1,6 +1,7 @@
 //! The log as a sink: one atomic append per epoch.
 //!
-//! Rows are records with a JSON object as their value; the record's own time is the epoch's clock. A row that is taken back
+//! Where epochs can be repeated, the number of an epoch goes into the append of its rows, as an entry of the log's journal:
+//! hence each is there once. Rows are records with a JSON object as their value; the record's own time is the epoch's clock. A row that is taken back
 //! is a tombstone: a record of its key without a value.
 
 use std::sync::Arc;
@@ -13,18 +14,24 @@ use riverrun_engine::graph::SinkNode;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::table::Options;
 use riverrun_engine::time::Micros;
-use riverrun_engine::{Error, Result};
+use riverrun_engine::{Error, Result, failpoint};
 
 use super::batch::{Batch, NewRecord};
 use super::config::Config;
+use super::keys;
 use super::store::Log;
 use super::topic::Topic;
+use crate::embedded::parse_epoch;
 use crate::format::JsonEncoder;
 
 /// A topic that is written.
 pub(super) struct LogSink {
     log: Arc<Log>,
     topic: Arc<Topic>,
+    /// The table's name in the script.
+    name: String,
+    /// Under what it keeps its positions, if it does.
+    lineage: Option<String>,
     key: RecordKey,
     encoder: JsonEncoder,
     batch: Batch,
@@ -51,7 +58,8 @@ impl LogSink {
         let log = Log::open(&config.directory(&context.data_dir))?;
         let topic = log.create_topic(&config.topic, config.partitions, config.retention)?;
         let batch = Batch::new(config.durability);
-        Ok(Self { log, topic, key, encoder: JsonEncoder::default(), batch, encoded: None })
+        let name = node.table.name.clone();
+        Ok(Self { log, topic, name, lineage: None, key, encoder: JsonEncoder::default(), batch, encoded: None })
     }
 
     fn encode(&mut self, output: &EpochOutput) -> Result<()> {
@@ -71,11 +79,21 @@ impl LogSink {
                 self.batch.push(&self.topic, NewRecord { key, value, timestamp: output.clock, ..NewRecord::default() })?;
             }
         }
+        if let Some(lineage) = &self.lineage {
+            let key = keys::epoch(lineage, &self.name, output.task);
+            self.batch.journal(key, Some(output.epoch.to_be_bytes().to_vec()));
+        }
         Ok(())
     }
 }
 
 impl Sink for LogSink {
+    fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
+        self.lineage = Some(lineage.to_owned());
+        let last = |task| parse_epoch(self.log.journal(&keys::epoch(lineage, &self.name, task))?.as_deref());
+        (0..tasks).map(last).collect::<Result<_>>().map(Some)
+    }
+
     fn write(&mut self, output: &EpochOutput) -> Result<()> {
         if output.rows() == 0 {
             return Ok(());
@@ -87,6 +105,7 @@ impl Sink for LogSink {
             self.encoded = Some(epoch);
         }
         self.log.append(&mut self.batch, output.clock)?;
+        failpoint::reach("log.after-append");
         self.encoded = None;
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Source for LogSource {
         let (log, topic) = (Arc::clone(&self.log), Arc::clone(&self.topic));
         let reader = Reader::open(log, topic, partition, offset, self.config.fail_on_data_loss)?;
         let decoder = Decoder::new(&self.table, &self.config.topic, partition)?;
-        Ok(Box::new(LogReader { reader, decoder, stop }))
+        Ok(Box::new(LogReader { next: reader.position(), reader, decoder, stop }))
     }
 
     fn committed(&self, partition: u32) -> Result<Option<i64>> {
@@ -87,15 +87,21 @@ impl Source for LogSource {
 struct LogReader {
     reader: Reader,
     decoder: Decoder,
+    /// The position as it was told. The reader may be ahead of it where records were lost.
+    next: i64,
     stop: Option<i64>,
 }
 
 impl PartitionReader for LogReader {
     fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll> {
         let stop = self.stop.unwrap_or(i64::MAX);
+        if (limit.until..stop).contains(&self.next) {
+            return Ok(Poll::Pending);
+        }
+        let end = limit.until.min(stop);
         let with_headers = self.decoder.wants_headers();
         let mut failed: Option<Error> = None;
-        let read = self.reader.read(limit.rows, limit.bytes, stop, |record| {
+        let read = self.reader.read(limit.rows, limit.bytes, end, |record| {
             if failed.is_none() {
                 failed = decode(&mut self.decoder, &record, with_headers).err();
             }
@@ -103,10 +109,14 @@ impl PartitionReader for LogReader {
         if let Some(error) = failed {
             return Err(error);
         }
-        if read.records == 0 {
+        let next = self.reader.position().min(end);
+        // A range whose last records were lost ends without them.
+        let passed = limit.until < i64::MAX && next > self.next;
+        if read.records == 0 && !passed {
             return Ok(if self.reader.position() >= stop { Poll::End } else { Poll::Pending });
         }
-        self.decoder.finish(self.reader.position())?.into_fetch(clock).map(Poll::Ready)
+        self.next = next;
+        self.decoder.finish(next)?.into_fetch(clock).map(Poll::Ready)
     }
 
     fn lag(&self) -> Option<u64> {

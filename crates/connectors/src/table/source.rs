@@ -95,10 +95,13 @@ impl PartitionReader for TableReader {
             let columns = rows.project(&self.columns)?.columns().to_vec();
             self.rest = RecordBatch::try_new(self.rest.schema(), columns)?;
         }
-        let left = usize::try_from(self.stop - self.next).unwrap_or(0);
-        let taken = limit.rows.min(self.rest.num_rows()).min(left);
-        if taken == 0 {
+        if self.next >= self.stop {
             return Ok(Poll::End);
+        }
+        let left = usize::try_from(self.stop.min(limit.until) - self.next).unwrap_or(0);
+        let taken = limit.rows.max(1).min(self.rest.num_rows()).min(left);
+        if taken == 0 {
+            return Ok(Poll::Pending);
         }
         let rows = self.rest.slice(0, taken);
         self.rest = self.rest.slice(taken, self.rest.num_rows() - taken);

@@ -1,9 +1,9 @@
 //! The tables of a directory: one keyspace of the store each.
 //!
-//! Invariant: the rows of an epoch and its position (task, epoch) are one atomic write.
+//! Invariant: the rows of an epoch and its position, where positions are kept, are one atomic write.
 //!
 //! Keyspaces: `table NAME` holds the rows ([`codec`](super::codec)); `definitions` holds by name the columns and the key
-//! ([`definition`](super::definition)); `positions` holds by `task u32 (big-endian) | name` the last epoch, u64 big-endian.
+//! ([`definition`](super::definition)); `positions` holds by `lineage 0 sink 0 task u32 (big-endian)` the last epoch, u64 big-endian.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use riverrun_engine::{Error, Result};
 
 use super::codec::RowCodec;
 use super::definition::Definition;
-use crate::embedded::{Handles, Reopening, open_database, store_error};
+use crate::embedded::{Handles, Reopening, open_database, parse_epoch, position_key, store_error};
 
 static OPEN: Handles<Tables> = Handles::new();
 
@@ -134,8 +134,9 @@ impl Table {
     }
 
     /// Takes the rows of an epoch: the newest row of each key replaces the one that was there, or deletes it. One atomic
-    /// write, with the position. After an error, the same again changes nothing twice.
-    pub fn write(&self, output: &EpochOutput) -> Result<()> {
+    /// write, with the position of the task if it is kept by somebody (lineage, sink). After an error, the same again changes
+    /// nothing twice.
+    pub fn write(&self, output: &EpochOutput, kept_by: Option<(&str, &str)>) -> Result<()> {
         self.tables.disk.mend()?;
         let keys = output.batches.iter().map(|b| self.codec.keys(&b.rows)).collect::<Result<Vec<_>>>()?;
         let value = |b: &Batch| match b.change {
@@ -154,19 +155,17 @@ impl Table {
                 (_, None) => write.insert(&rows, changed.key, []),
             }
         }
-        write.insert(&disk.positions, self.position_key(output.task), output.epoch.to_be_bytes());
+        if let Some((lineage, sink)) = kept_by {
+            let key = position_key(lineage, sink, output.task);
+            write.insert(&disk.positions, key, output.epoch.to_be_bytes());
+        }
         write.commit().map_err(|e| self.tables.disk.broke(&e))
     }
 
-    /// The last epoch of a task whose rows are here.
-    pub fn position(&self, task: u32) -> Result<Option<u64>> {
-        let kept = self.tables.disk.get()?.positions.get(self.position_key(task)).map_err(|e| self.tables.disk.error(&e))?;
-        let damaged = || Error::permanent(format!("the position of table {} is damaged", self.name));
-        kept.map(|v| v.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| damaged())).transpose()
-    }
-
-    fn position_key(&self, task: u32) -> Vec<u8> {
-        [&task.to_be_bytes(), self.name.as_bytes()].concat()
+    /// The last epoch of a task whose rows a sink of a lineage wrote; 0 if there is none.
+    pub fn position(&self, (lineage, sink): (&str, &str), task: u32) -> Result<u64> {
+        let kept = self.tables.disk.get()?.positions.get(position_key(lineage, sink, task));
+        parse_epoch(kept.map_err(|e| self.tables.disk.error(&e))?.as_deref())
     }
 
     /// All rows as they are now, by key: later writes do not show.

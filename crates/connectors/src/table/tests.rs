@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
@@ -10,10 +11,10 @@ use proptest::prelude::*;
 use riverrun_engine::batch::{Batch, Change};
 use riverrun_engine::connect::Context;
 use riverrun_engine::error::Kind;
-use riverrun_engine::graph::SourceNode;
-use riverrun_engine::sink::EpochOutput;
+use riverrun_engine::graph::{SinkNode, SourceNode};
+use riverrun_engine::sink::{EpochOutput, Sink};
 use riverrun_engine::source::{Limit, Poll};
-use riverrun_engine::table::{Location, Options, Table as Declared};
+use riverrun_engine::table::{Emit, Location, Options, Table as Declared};
 use riverrun_engine::time::ManualClock;
 
 use super::connector::TableConnector;
@@ -67,15 +68,49 @@ fn the_newest_row_of_a_key_stays_and_a_delete_removes_it() {
     let directory = tempfile::tempdir().unwrap();
     let table = open(directory.path());
     let first = rows(&[("b", 1, 1.0), ("a", 2, 2.0), ("a", -1, 3.0), ("b", 1, 4.0)]);
-    table.write(&epoch(1, vec![(Change::Upsert, first), (Change::Delete, rows(&[("a", 2, 2.0)]))])).unwrap();
+    table.write(&epoch(1, vec![(Change::Upsert, first), (Change::Delete, rows(&[("a", 2, 2.0)]))]), None).unwrap();
     assert_eq!(scanned(&table), [("a".into(), -1, 3.0), ("b".into(), 1, 4.0)]);
     let again = vec![(Change::Delete, rows(&[("b", 1, 0.0)])), (Change::Upsert, rows(&[("b", 1, 5.0)]))];
-    table.write(&epoch(2, again)).unwrap();
+    table.write(&epoch(2, again), None).unwrap();
     assert_eq!(scanned(&table), [("a".into(), -1, 3.0), ("b".into(), 1, 5.0)]);
-    assert_eq!((table.position(0).unwrap(), table.position(1).unwrap()), (Some(2), None));
     drop(table);
     let table = open(directory.path());
-    assert_eq!((scanned(&table).len(), table.position(0).unwrap()), (2, Some(2)));
+    assert_eq!(scanned(&table).len(), 2);
+}
+
+fn sink(directory: &Path, name: &str) -> Box<dyn Sink> {
+    let table = Declared {
+        name: name.into(),
+        options: Options::of(&[("connector", "table"), ("table", "sums")]),
+        ..node(name, &schema()).table
+    };
+    let node = SinkNode { table, schema: schema(), emit: Emit::Update, trigger: Duration::ZERO, key: KEY.to_vec() };
+    TableConnector.sink(&node, &context(directory)).unwrap()
+}
+
+#[test]
+fn a_sink_tells_how_far_each_lineage_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = |number, total| epoch(number, vec![(Change::Upsert, rows(&[("a", 1, total)]))]);
+    let mut bounded = sink(directory.path(), "sums");
+    bounded.write(&one(9, 0.0)).unwrap();
+    drop(bounded);
+    let mut killed = sink(directory.path(), "sums");
+    assert_eq!(killed.recover("p-1", 2).unwrap(), Some(vec![0, 0]));
+    killed.write(&one(1, 1.0)).unwrap();
+    killed.write(&one(2, 2.0)).unwrap();
+    killed.write(&EpochOutput { task: 1, ..one(7, 3.0) }).unwrap();
+    killed.write(&epoch(3, Vec::new())).unwrap();
+    drop(killed);
+    let mut again = sink(directory.path(), "sums");
+    assert_eq!(again.recover("p-1", 3).unwrap(), Some(vec![2, 7, 0]), "an epoch without rows needs no write");
+    assert_eq!(sink(directory.path(), "sums").recover("p-2", 1).unwrap(), Some(vec![0]));
+    assert_eq!(sink(directory.path(), "others").recover("p-1", 1).unwrap(), Some(vec![0]), "another sink of the same table");
+    again.write(&one(4, 4.0)).unwrap();
+    assert_eq!(again.recover("p-1", 1).unwrap(), Some(vec![4]));
+    drop(again);
+    let tables = Tables::open(&directory.path().join("tables")).unwrap();
+    assert_eq!(scanned(&tables.table("sums").unwrap()), [("a".into(), 1, 4.0)]);
 }
 
 proptest! {
@@ -97,7 +132,7 @@ proptest! {
                     false => expected.insert((user.clone(), *window), f64::from(*total)),
                 };
             }
-            table.write(&epoch(number, batches)).unwrap();
+            table.write(&epoch(number, batches), None).unwrap();
         }
         let expected: Vec<_> = expected.into_iter().map(|((user, window), total)| (user, window, total)).collect();
         prop_assert_eq!(scanned(&table), expected);
@@ -127,7 +162,7 @@ fn nested_and_null_values_come_back_as_they_were() {
 
     let directory = tempfile::tempdir().unwrap();
     let table = Tables::open(directory.path()).unwrap().create_table("t", &schema, &[0]).unwrap();
-    table.write(&epoch(1, vec![(Change::Upsert, rows.clone())])).unwrap();
+    table.write(&epoch(1, vec![(Change::Upsert, rows.clone())]), None).unwrap();
     drop(table);
     let table = Tables::open(directory.path()).unwrap().table("t").unwrap();
     assert_eq!(table.primary_key(), ["id"]);
@@ -140,7 +175,7 @@ fn a_table_of_keys_alone_can_be_kept() {
     let directory = tempfile::tempdir().unwrap();
     let table = Tables::open(directory.path()).unwrap().create_table("t", &schema, &[0]).unwrap();
     let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![3, 1, 3]))]).unwrap();
-    table.write(&epoch(1, vec![(Change::Insert, rows)])).unwrap();
+    table.write(&epoch(1, vec![(Change::Insert, rows)]), None).unwrap();
     let batch = table.scan().unwrap().next().unwrap().unwrap();
     assert_eq!(batch.column(0).as_primitive::<Int64Type>().values(), &[1, 3]);
 }
@@ -173,9 +208,9 @@ fn another_table_of_the_same_name_is_refused_by_what_differs() {
 fn a_scan_does_not_see_later_writes() {
     let directory = tempfile::tempdir().unwrap();
     let table = open(directory.path());
-    table.write(&epoch(1, vec![(Change::Upsert, rows(&[("a", 1, 1.0)]))])).unwrap();
+    table.write(&epoch(1, vec![(Change::Upsert, rows(&[("a", 1, 1.0)]))]), None).unwrap();
     let scan = table.scan().unwrap();
-    table.write(&epoch(2, vec![(Change::Upsert, rows(&[("a", 1, 2.0), ("b", 1, 2.0)]))])).unwrap();
+    table.write(&epoch(2, vec![(Change::Upsert, rows(&[("a", 1, 2.0), ("b", 1, 2.0)]))]), None).unwrap();
     let seen: Vec<_> = scan.map(|b| b.unwrap()).collect();
     assert_eq!(seen, [rows(&[("a", 1, 1.0)])]);
 }
@@ -185,7 +220,7 @@ fn the_source_gives_every_row_once_from_any_offset_and_ends() {
     let directory = tempfile::tempdir().unwrap();
     let table = Tables::open(&directory.path().join("tables")).unwrap().create_table("sums", &schema(), &KEY).unwrap();
     let many: Vec<_> = (0..10_000).map(|w| ("a", w, w as f64)).collect();
-    table.write(&epoch(1, vec![(Change::Upsert, rows(&many))])).unwrap();
+    table.write(&epoch(1, vec![(Change::Upsert, rows(&many))]), None).unwrap();
     let schema = Arc::new(Schema::new(vec![Field::new("window", DataType::Int64, false)]));
     let source = TableConnector.source(&node("sums", &schema), &context(directory.path())).unwrap();
     assert_eq!((source.partitions().unwrap(), source.end_offset(0).unwrap()), (1, None));
@@ -198,6 +233,15 @@ fn the_source_gives_every_row_once_from_any_offset_and_ends() {
         }
         assert!(read.into_iter().eq(offset..stop.unwrap_or(10_000)), "{offset} to {stop:?}");
     }
+    let mut reader = source.open(0, 5, None).unwrap();
+    let mut read = Vec::new();
+    for until in [3, 5, 6, 8192, 9000, 10_000] {
+        while let Poll::Ready(fetch) = reader.poll(Limit { until, ..Limit::new(3000, 1 << 20) }, 0).unwrap() {
+            read.extend_from_slice(fetch.rows.column(0).as_primitive::<Int64Type>().values());
+        }
+        assert_eq!(read.len() as i64, (until - 5).max(0), "rows up to {until} and none behind");
+    }
+    assert!(read.into_iter().eq(5..10_000));
 }
 
 #[test]

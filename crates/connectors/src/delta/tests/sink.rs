@@ -12,7 +12,7 @@ const SECOND: i64 = 1_000_000;
 /// A sink on failing storage.
 fn open_failing(store: &Arc<Failing>, schema: &SchemaRef) -> DeltaSink {
     let config = Config::parse(&Options::of(&[("path", "/lake"), ("roll_size", "1 MiB")])).unwrap();
-    DeltaSink::open_at(store.log(), config, "test/lake/".to_owned(), schema).unwrap()
+    DeltaSink::open_at(store.log(), config, "lake".to_owned(), schema).unwrap()
 }
 
 /// Rows that the newest version holds.
@@ -67,28 +67,81 @@ fn a_full_file_is_committed_without_waiting_for_the_interval() {
 }
 
 #[test]
-fn positions_are_committed_with_the_rows_and_read_back() {
+fn positions_are_committed_with_the_rows_and_read_back_by_lineage() {
     let dir = tempfile::tempdir().unwrap();
     let schema = ids_by_date(0..1, 1).schema();
-    let mut sink = open(dir.path(), &schema, &[]).unwrap();
-    assert_eq!(sink.position(3).unwrap(), None);
-    sink.write(&epoch(3, 41, ids_by_date(0..5, 1))).unwrap();
-    sink.write(&epoch(4, 7, ids_by_date(5..9, 1))).unwrap();
-    assert_eq!(sink.position(3).unwrap(), None, "not before the commit");
+    let reopened = || open(dir.path(), &schema, &[]).unwrap();
+    let mut sink = reopened();
+    assert_eq!(sink.recover("p-1", 2).unwrap(), Some(vec![0, 0]));
+    sink.write(&epoch(0, 41, ids_by_date(0..5, 1))).unwrap();
+    sink.write(&epoch(1, 7, ids_by_date(5..9, 1))).unwrap();
+    assert_eq!(reopened().recover("p-1", 2).unwrap(), Some(vec![0, 0]), "not before the commit");
     sink.flush(0, true).unwrap();
-    sink.write(&epoch(3, 42, RecordBatch::new_empty(schema.clone()))).unwrap();
+    sink.write(&epoch(0, 42, RecordBatch::new_empty(schema.clone()))).unwrap();
     assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
-    assert_eq!(sink.position(3).unwrap(), Some(41), "an epoch without rows alone makes no commit");
+    assert_eq!(reopened().recover("p-1", 1).unwrap(), Some(vec![41]), "an epoch without rows alone makes no commit");
+    sink.write(&epoch(0, 43, ids_by_date(9..20, 1))).unwrap();
+    // Dropped as by a crash: nothing of epoch 43 is there.
     drop(sink);
-    let mut again = open(dir.path(), &schema, &[]).unwrap();
-    assert_eq!((again.position(3).unwrap(), again.position(4).unwrap(), again.position(5).unwrap()), (Some(41), Some(7), None));
+    let mut again = reopened();
+    assert_eq!(again.recover("p-1", 3).unwrap(), Some(vec![41, 7, 0]));
+    again.write(&epoch(0, 43, ids_by_date(9..20, 1))).unwrap();
+    again.flush(0, true).unwrap();
+    assert_eq!(reopened().recover("p-1", 3).unwrap(), Some(vec![43, 7, 0]));
+    assert_eq!(reopened().recover("p-2", 3).unwrap(), Some(vec![0, 0, 0]));
+    assert_eq!(rows_in(dir.path()), 20);
+}
+
+#[test]
+fn a_run_that_is_not_asked_keeps_no_positions_and_appends_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[]).unwrap();
+        sink.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+        sink.flush(0, true).unwrap();
+    }
+    assert_eq!(rows_in(dir.path()), 10);
+    let log = dir.path().join("lake/_delta_log");
+    let entries = std::fs::read_dir(&log).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    assert!(entries.into_iter().all(|entry| !entry.contains("\"txn\"")));
+}
+
+#[test]
+fn a_run_whose_position_another_has_moved_stops() {
+    for fault in [Fault::None, Fault::Log] {
+        let store = Failing::new();
+        let schema = ids_by_date(0..1, 1).schema();
+        let (mut first, mut second) = (open_failing(&store, &schema), open_failing(&store, &schema));
+        assert_eq!(first.recover("p-1", 1).unwrap(), second.recover("p-1", 1).unwrap());
+        first.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+        second.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+        if fault == Fault::Log {
+            store.set(fault);
+            assert_eq!(second.flush(0, true).unwrap_err().kind(), Kind::Transient);
+            store.set(Fault::None);
+        }
+        first.flush(0, true).unwrap();
+        let error = second.flush(0, true).unwrap_err();
+        assert_eq!(error.kind(), Kind::Permanent, "{error}");
+        assert!(error.to_string().contains("another run of this pipeline"), "{error}");
+        assert_eq!(rows_at(store.log()), 5);
+        // A writer of other positions is in nobody's way.
+        let mut other = open_failing(&store, &schema);
+        other.write(&epoch(0, 1, ids_by_date(5..9, 1))).unwrap();
+        other.flush(0, true).unwrap();
+        first.write(&epoch(0, 2, ids_by_date(9..12, 1))).unwrap();
+        first.flush(0, true).unwrap();
+        assert_eq!(rows_at(store.log()), 12);
+    }
 }
 
 #[test]
 fn a_full_disk_is_transient_and_nothing_is_lost_or_repeated() {
     for fault in [Fault::Full, Fault::Log, Fault::LogAfter] {
         let store = Failing::new();
-        let mut sink = open_failing(&store, &ids_by_date(0..1, 1).schema());
+        let schema = ids_by_date(0..1, 1).schema();
+        let mut sink = open_failing(&store, &schema);
+        sink.recover("p-1", 1).unwrap();
         sink.write(&epoch(0, 1, ids_by_date(0..100, 1))).unwrap();
         store.set(fault);
         for _ in 0..3 {
@@ -102,7 +155,7 @@ fn a_full_disk_is_transient_and_nothing_is_lost_or_repeated() {
         store.set(Fault::None);
         assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
         assert_eq!(rows_at(store.log()), 150, "{fault:?}");
-        assert_eq!(sink.position(0).unwrap(), Some(2), "{fault:?}");
+        assert_eq!(open_failing(&store, &schema).recover("p-1", 1).unwrap(), Some(vec![2]), "{fault:?}");
     }
 }
 
@@ -132,6 +185,7 @@ fn the_log_is_checkpointed_every_so_many_commits() {
     let dir = tempfile::tempdir().unwrap();
     let options = [("delta.checkpointInterval", "3")];
     let mut sink = open(dir.path(), &ids_by_date(0..1, 1).schema(), &options).unwrap();
+    sink.recover("p-1", 1).unwrap();
     for n in 1..=5 {
         sink.write(&epoch(0, n, ids_by_date(0..3, 1))).unwrap();
         sink.flush(0, true).unwrap();
@@ -142,7 +196,7 @@ fn the_log_is_checkpointed_every_so_many_commits() {
     assert_eq!(checkpoints.count(), 2, "at versions 2 and 5");
     assert!(log.join("_last_checkpoint").exists());
     let mut again = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[]).unwrap();
-    assert_eq!((again.position(0).unwrap(), rows_in(dir.path())), (Some(5), 15));
+    assert_eq!((again.recover("p-1", 1).unwrap(), rows_in(dir.path())), (Some(vec![5]), 15));
 }
 
 #[test]

@@ -140,6 +140,17 @@ fn a_source_reads_every_row_once_from_any_offset() {
             assert_eq!(part, whole.slice(offset as usize, count as usize));
         }
     }
+    let mut reader = source.open(0, 7, None).unwrap();
+    let mut pieces = Vec::new();
+    for until in [3, 7, 8, 8192, 9000, 20_001] {
+        while let Poll::Ready(fetch) = reader.poll(Limit { until, ..Limit::new(3_000, 1 << 20) }, 0).unwrap() {
+            assert!(fetch.next_offset <= until);
+            pieces.push(fetch.rows);
+        }
+        let read: i64 = pieces.iter().map(|b| b.num_rows() as i64).sum();
+        assert_eq!(read, (until - 7).max(0), "rows up to {until} and none behind");
+    }
+    assert_eq!(arrow::compute::concat_batches(&whole.schema(), &pieces).unwrap(), whole.slice(7, 19_994));
     assert_eq!(source.open(0, 20_002, None).err().unwrap().kind(), Kind::Permanent);
 }
 

@@ -199,6 +199,54 @@ fn an_open_end_waits_for_records_and_takes_them_when_they_come() {
 }
 
 #[test]
+fn a_range_is_repeated_in_other_pieces_and_nothing_behind_it_is_lost() {
+    let cluster = cluster("orders");
+    let table = table(&cluster.bootstrap_servers(), "orders", &[]);
+    write(&table, 0..800);
+    let source = source(&table).unwrap();
+    let end = source.end_offset(0).unwrap().unwrap();
+    assert!(end > 100);
+    let mut reader = source.open(0, 5, None).unwrap();
+    let (mut position, mut offsets) = (5, Vec::new());
+    for range in [3, 5, 6, 57, 57, 100, end, i64::MAX] {
+        let limit = Limit { until: range, ..Limit::new(33, 1 << 20) };
+        if range == i64::MAX {
+            write(&table, 0..800);
+        }
+        until(|| {
+            match reader.poll(limit, 0).unwrap() {
+                Poll::Ready(fetch) => {
+                    assert!(fetch.next_offset <= range);
+                    offsets.extend_from_slice(fetch.rows.column(4).as_primitive::<Int64Type>().values());
+                    position = fetch.next_offset;
+                }
+                Poll::Pending => {}
+                Poll::End => panic!("ended"),
+            }
+            (position >= range.min(2 * end)).then_some(())
+        });
+        if range < i64::MAX {
+            assert!(matches!(reader.poll(limit, 0).unwrap(), Poll::Pending));
+        }
+    }
+    assert_eq!(offsets, (5..2 * end).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_range_that_is_gone_from_the_topic_is_refused() {
+    let cluster = cluster("orders");
+    let table = table(&cluster.bootstrap_servers(), "orders", &[]);
+    write(&table, 0..100);
+    let source = source(&table).unwrap();
+    let end = source.end_offset(0).unwrap().unwrap();
+    let mut reader = source.open(0, end - 1, None).unwrap();
+    let limit = Limit { until: end + 5, ..Limit::new(100, 1 << 20) };
+    let error = until(|| reader.poll(limit, 0).err());
+    assert_eq!(error.kind(), Kind::Permanent);
+    assert!(error.message().contains(&format!("ends at offset {end}, before {}", end + 5)), "{error}");
+}
+
+#[test]
 fn committed_positions_are_kept_by_the_group() {
     let cluster = cluster("orders");
     let table = table(&cluster.bootstrap_servers(), "orders", &[]);
