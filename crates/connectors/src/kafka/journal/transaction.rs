@@ -116,10 +116,12 @@ impl Transactions {
             }
             self.serve();
         }
-        match lock(&self.producer.context().failed).clone() {
-            Some(error) if self.is_dead() => Err(Error::transient(error.message())),
-            Some(error) => Err(error),
-            None => Ok(()),
+        let failed = lock(&self.producer.context().failed).take();
+        match (failed, self.producer.client().fatal_error()) {
+            (None, _) => Ok(()),
+            // Why it died says more than what became of its records.
+            (Some(_), Some((_, why))) => Err(Error::transient(format!("transactions at {}: {why}", self.brokers))),
+            (Some(error), None) => Err(error),
         }
     }
 
