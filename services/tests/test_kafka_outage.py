@@ -140,10 +140,9 @@ def test_retention_by_time_passes_a_stopped_pipeline(kafka, riverrun, tmp_path):
 
 
 def failing_start(riverrun, script, folder):
-    """What a start says that fails; nothing of one that does not fail within three seconds."""
+    """What a start says that fails; nothing of one that does not fail within five seconds."""
     with Run(riverrun, script, folder) as run:
         try:
-            until(lambda: run.process.poll() is not None or " runs: " in run.said(), 30)
+            return run.said() if run.ends(5) else ""
         except AssertionError:
             return ""
-        return run.said() if run.process.poll() else ""
