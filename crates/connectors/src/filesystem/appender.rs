@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use riverrun_engine::batch::Change;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::time::Micros;
-use riverrun_engine::{Error, Result};
+use riverrun_engine::{Error, Result, failpoint};
 
 use super::config::{Config, io_error};
 use super::encoder::FileEncoder;
@@ -188,6 +188,7 @@ impl Sink for Appender {
             self.encoder.encode(&batch.rows, self.length == 0, &mut self.buffer)?;
         }
         self.append()?;
+        failpoint::reach("file.after-append");
         if let Some(kept) = &mut self.mark {
             kept.mark.epochs.insert(output.task, output.epoch);
             kept.behind = true;

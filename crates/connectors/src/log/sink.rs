@@ -1,8 +1,8 @@
 //! The log as a sink: one atomic append per epoch.
 //!
 //! Where epochs can be repeated, the number of an epoch goes into the append of its rows, as an entry of the log's journal:
-//! hence each is there once. Rows are records with a JSON object as their value; the record's own time is the epoch's clock. A row that is taken back
-//! is a tombstone: a record of its key without a value.
+//! hence each is there once. Rows are records with a JSON object as their value; the record's own time is the epoch's
+//! clock. A row that is taken back is a tombstone: a record of its key without a value.
 
 use std::sync::Arc;
 

@@ -3,7 +3,8 @@
 //! Invariant: the rows of an epoch and its position, where positions are kept, are one atomic write.
 //!
 //! Keyspaces: `table NAME` holds the rows ([`codec`](super::codec)); `definitions` holds by name the columns and the key
-//! ([`definition`](super::definition)); `positions` holds by `lineage 0 sink 0 task u32 (big-endian)` the last epoch, u64 big-endian.
+//! ([`definition`](super::definition)); `positions` holds by `lineage 0 sink 0 task u32 (big-endian)` the last epoch of a sink,
+//! u64 big-endian.
 
 use std::path::Path;
 use std::sync::Arc;
