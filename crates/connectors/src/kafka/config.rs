@@ -157,6 +157,12 @@ impl Config {
             let message = format!("option '{option}': '{value}' needs TLS, which was not compiled into this program");
             return Err(Error::invalid(message).hint("build with --features kafka-tls (needs OpenSSL's headers and library)"));
         }
+        let mechanisms = ["plain", "scram-sha-256", "scram-sha-512"];
+        let unknown = |v: &str| !mechanisms.contains(&v);
+        if let Some((_, value)) = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|p| needs(p, &unknown)) {
+            let message = format!("option 'sasl_mechanism': '{value}' is not supported");
+            return Err(Error::invalid(message).hint("there are PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"));
+        }
         if self.compression == "zstd" && !has("zstd") {
             let message = "option 'compression': zstd was not compiled into this program";
             return Err(Error::invalid(message).hint("build with --features kafka-zstd, or use lz4"));
