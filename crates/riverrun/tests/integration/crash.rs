@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Where it is killed, and the most times that it gets there in a run of this input, about.
-const PLACES: [(&str, u64); 12] = [
+const PLACES: [(&str, u64); 13] = [
     ("journal.before-commit", 45),
     ("journal.committed", 45),
     ("checkpoint.before-rename", 4),
@@ -21,6 +21,7 @@ const PLACES: [(&str, u64); 12] = [
     ("delta.after-commit", 15),
     ("files.before-rename", 6),
     ("files.after-rename", 6),
+    ("file.after-append", 40),
 ];
 
 const TABLES: [&str; 7] = ["late", "spending", "steps", "totals", "lake", "folder", "file"];
