@@ -42,26 +42,25 @@ def test_a_record_goes_in_and_out(kafka, way):
     assert read(client, topic) == ["one", "two"]
 
 
-def refused(client):
-    """The code of the error that a client gets instead of a connection."""
+def refused(client, *expected):
+    """Whether a client gets an error of one of these codes instead of a connection; others may come before it."""
     errors = []
     admin = AdminClient({**client, "error_cb": errors.append})
     for _ in range(100):
         admin.poll(0.1)
-        found = [e.code() for e in errors if e.code() != KafkaError._ALL_BROKERS_DOWN]
-        if found:
-            return found[0]
-    return None
+        if any(error.code() in expected for error in errors):
+            return True
+    return False
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_wrong_password_is_refused(kafka, mechanism):
-    assert refused(sasl(kafka, mechanism, over_tls=True, password="wrong")) == KafkaError._AUTHENTICATION
+    assert refused(sasl(kafka, mechanism, over_tls=True, password="wrong"), KafkaError._AUTHENTICATION)
 
 
 def test_a_client_that_trusts_another_authority_refuses_the_broker(kafka):
-    assert refused(tls(kafka, **{"ssl.ca.location": kafka["KAFKA_STRANGER_CA"]})) == KafkaError._SSL
+    assert refused(tls(kafka, **{"ssl.ca.location": kafka["KAFKA_STRANGER_CA"]}), KafkaError._SSL)
 
 
 def test_a_client_without_certificate_is_refused_where_one_is_required(kafka):
-    assert refused(tls(kafka) | {"bootstrap.servers": kafka["KAFKA_MTLS"]}) in (KafkaError._SSL, KafkaError._TRANSPORT)
+    assert refused(tls(kafka) | {"bootstrap.servers": kafka["KAFKA_MTLS"]}, KafkaError._SSL, KafkaError._TRANSPORT)
