@@ -54,6 +54,8 @@ pub struct Shared {
 pub enum Progress {
     /// An epoch was handed to the sinks.
     Worked,
+    /// So was this one, and more waits to be read.
+    Behind,
     /// There was nothing to do.
     Idle,
     /// The last epoch of a bounded input was handed over.
@@ -183,7 +185,11 @@ impl Task {
         self.checkpoint(false)?;
         self.shared.stats.tasks[self.number as usize].ended_epoch(clock, &self.times);
         self.ended = ended;
-        Ok(if ended { Progress::Ended } else { Progress::Worked })
+        Ok(match ended {
+            true => Progress::Ended,
+            false if rows >= self.shared.settings.chunk_rows => Progress::Behind,
+            false => Progress::Worked,
+        })
     }
 
     /// Reads chunk by chunk until there is nothing more, or the epoch's bound; returns records read.

@@ -17,6 +17,9 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(2);
 /// commit and a look at every operator and sink: at light load this is most of the work.
 const SHORTEST_ROUND: Duration = Duration::from_millis(4);
 
+/// While nothing waits to be read, a worker rests for as long as its round took, up to this.
+const LONGEST_REST: Duration = Duration::from_millis(20);
+
 /// A wait for room is told once it has lasted this long.
 const LONG_WAIT: Micros = 1_000_000;
 
@@ -55,18 +58,20 @@ impl Worker {
                 continue;
             }
             let stopwatch = Stopwatch::start();
-            let mut worked = false;
+            let (mut worked, mut behind) = (false, false);
             for task in &mut self.tasks {
-                worked |= task.run_epoch()? == Progress::Worked;
+                let progress = task.run_epoch()?;
+                worked |= matches!(progress, Progress::Worked | Progress::Behind);
+                behind |= progress == Progress::Behind;
             }
             if self.tasks.iter().all(Task::ended) {
                 break;
             }
             if worked {
                 sleep = Duration::ZERO;
-                let rest = SHORTEST_ROUND.saturating_sub(Duration::from_nanos(stopwatch.nanos()));
-                if !rest.is_zero() {
-                    self.shared.clock.sleep(rest);
+                if !behind {
+                    let took = Duration::from_nanos(stopwatch.nanos());
+                    self.shared.clock.sleep(SHORTEST_ROUND.saturating_sub(took).max(took.min(LONGEST_REST)));
                 }
                 self.wait_for_round(&mut round_began, thread);
             } else {

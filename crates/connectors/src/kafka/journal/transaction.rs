@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use riverrun_engine::time::Stopwatch;
+use riverrun_engine::time::{Clock, Stopwatch, SystemClock};
 use riverrun_engine::{Error, Result};
 
 use super::reports::Reports;
 use crate::kafka::client::{classify, lock};
 use crate::kafka::config::Config;
 
-/// How long one wait for delivery reports lasts (a poll of the producer lasts as long as it is told to, whatever comes).
-const WAIT: Duration = Duration::from_millis(1);
+/// How long it sleeps before it looks for delivery reports again. A wait within rdkafka's own poll would be spent spinning
+/// below a millisecond, and would last as long as it is told to, whatever comes.
+const PAUSE: Duration = Duration::from_micros(300);
 
 /// How long one wait for the end of an abort lasts; in between reports are taken in, which it waits for.
 const STEP: Duration = Duration::from_millis(50);
@@ -174,12 +175,15 @@ impl Transactions {
 
     /// Takes in the reports that have come.
     fn serve(&self) {
-        self.producer.poll(WAIT);
         // A poll without a wait takes one event: the reports of one partition.
-        let mut before = self.outstanding() + 1;
+        let begun = self.outstanding();
+        let mut before = begun + 1;
         while self.outstanding() < before {
             before = self.outstanding();
             self.producer.poll(Duration::ZERO);
+        }
+        if self.outstanding() == begun {
+            SystemClock.sleep(PAUSE);
         }
     }
 

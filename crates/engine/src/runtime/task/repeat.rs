@@ -67,7 +67,7 @@ impl Task {
             tracing::info!("task {}: goes on behind epoch {}", self.number, self.epoch);
         }
         self.ended = self.inputs.iter().all(|input| input.ended);
-        Ok(if self.ended { Progress::Ended } else { Progress::Worked })
+        Ok(if self.ended { Progress::Ended } else { Progress::Behind })
     }
 
     /// The same steps as those of the epoch that was recorded.
