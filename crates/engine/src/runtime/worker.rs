@@ -17,9 +17,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(2);
 /// commit and a look at every operator and sink: at light load this is most of the work.
 const SHORTEST_ROUND: Duration = Duration::from_millis(4);
 
-/// While nothing waits to be read, a worker rests for as long as its round took, up to this.
-const LONGEST_REST: Duration = Duration::from_millis(20);
-
 /// A wait for room is told once it has lasted this long.
 const LONG_WAIT: Micros = 1_000_000;
 
@@ -71,7 +68,7 @@ impl Worker {
                 sleep = Duration::ZERO;
                 if !behind {
                     let took = Duration::from_nanos(stopwatch.nanos());
-                    self.shared.clock.sleep(SHORTEST_ROUND.saturating_sub(took).max(took.min(LONGEST_REST)));
+                    self.shared.clock.sleep(SHORTEST_ROUND.saturating_sub(took));
                 }
                 self.wait_for_round(&mut round_began, thread);
             } else {
