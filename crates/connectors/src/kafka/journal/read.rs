@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 use riverrun_engine::time::{Clock, Stopwatch, SystemClock};
@@ -112,7 +112,14 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, error: &KafkaError) -> Error {
-        classify(error, &format!("reading topic '{}' at {}", self.topic, self.config.brokers))
+        let what = format!("reading topic '{}' at {}", self.topic, self.config.brokers);
+        match error.rdkafka_error_code() {
+            // It was there: brokers that have just come back may not know of it yet.
+            Some(code @ (Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition)) => {
+                Error::transient(format!("{what}: {code}")).hint("if it lasts: was the topic deleted?")
+            }
+            _ => classify(error, &what),
+        }
     }
 }
 
