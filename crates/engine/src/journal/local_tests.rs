@@ -1,3 +1,5 @@
+//! What survives a crash, torn ends, damage, and truncation.
+
 use super::*;
 
 fn genesis() -> Genesis {
