@@ -59,6 +59,23 @@ pub struct StateSize {
     pub bytes: u64,
 }
 
+/// A part of an operator's state, for a checkpoint: some rows, in a schema of the operator's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatePart {
+    /// Parts of one number, of one operator in one task, hold the same rows for ever, over restarts too: what is kept of them
+    /// already need not be written again. `None`: written with every checkpoint.
+    pub number: Option<u64>,
+    /// The rows. Cheap to clone.
+    pub rows: RecordBatch,
+}
+
+impl StatePart {
+    /// Rows that are written with every checkpoint.
+    pub fn whole(rows: RecordBatch) -> Self {
+        Self { number: None, rows }
+    }
+}
+
 /// The window that an operator is in: of those that hold the newest event time, the one that has been open for longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CurrentWindow {
@@ -101,14 +118,13 @@ pub trait Operator: Send {
         None
     }
 
-    /// The whole state as batches, for a checkpoint; the operator goes on as if it had not been asked. Stateless operators
-    /// have none.
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    /// The whole state, for a checkpoint; the operator goes on as if it had not been asked. Stateless operators have none.
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         Ok(Vec::new())
     }
 
-    /// Takes up a state that [`snapshot`](Operator::snapshot) gave. Called before any batch.
-    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
+    /// Takes up a state that [`snapshot`](Operator::snapshot) gave: the same parts, in the same order. Called before any batch.
+    fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
         if state.is_empty() {
             return Ok(());
         }

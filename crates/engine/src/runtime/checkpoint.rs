@@ -11,13 +11,13 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
 use crate::failpoint;
 use crate::graph::NodeId;
+use crate::operator::StatePart;
 use crate::time::Micros;
 use crate::{Error, Result};
 
@@ -53,7 +53,7 @@ pub struct Checkpoint {
     /// Where it was in its sources.
     pub positions: Vec<Position>,
     /// State by node.
-    pub states: Vec<(NodeId, Vec<RecordBatch>)>,
+    pub states: Vec<(NodeId, Vec<StatePart>)>,
 }
 
 /// What writing a checkpoint did.
@@ -167,7 +167,7 @@ impl Checkpoints {
         let mut data = Vec::new();
         let mut batches = Vec::new();
         for (node, state) in &checkpoint.states {
-            for batch in state {
+            for StatePart { rows: batch, .. } in state {
                 let begin = data.len();
                 let mut writer = StreamWriter::try_new(&mut data, batch.schema_ref())?;
                 writer.write(batch)?;
@@ -209,15 +209,15 @@ fn decode(bytes: &[u8]) -> Result<(Manifest, Checkpoint), String> {
     if twox_hash::XxHash3_64::oneshot(data) != manifest.checksum {
         return Err("its checksum does not fit".into());
     }
-    let mut states: Vec<(NodeId, Vec<RecordBatch>)> = Vec::new();
+    let mut states: Vec<(NodeId, Vec<StatePart>)> = Vec::new();
     for &(node, length) in &manifest.batches {
         let (stream, after) = data.split_at_checked(length).ok_or("it is too short")?;
         data = after;
         let batches = StreamReader::try_new(Cursor::new(stream), None).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let batches = batches.map_err(|e| e.to_string())?;
+        let batches = batches.map_err(|e| e.to_string())?.into_iter().map(StatePart::whole);
         match states.last_mut() {
             Some((last, state)) if *last == node => state.extend(batches),
-            _ => states.push((node, batches)),
+            _ => states.push((node, batches.collect())),
         }
     }
     let Manifest { epoch, clock, .. } = manifest;
@@ -238,7 +238,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::Int64Array;
+    use arrow::array::{Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
@@ -247,7 +247,7 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![Some(epoch as i64), None]))]).unwrap();
         let position = Position { source: "s".into(), partition: 3, offset: 42, newest: Some(7), floor: 5 };
-        let states = vec![(2, vec![rows.clone(), rows])];
+        let states = vec![(2, vec![StatePart::whole(rows.clone()), StatePart::whole(rows)])];
         Checkpoint { epoch, clock: 9, lineage: Some("p-1".into()), positions: vec![position], states }
     }
 

@@ -5,12 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::{Graph, NodeId, NodeKind};
-use crate::operator::{Operator, Output};
+use crate::operator::{Operator, Output, StatePart};
 use crate::runtime::stats::PipelineStats;
 use crate::time::{MIN_TIME, Micros, Stopwatch};
 
@@ -157,7 +155,7 @@ impl Dataflow {
 }
 
 /// State of operators, by node.
-type States = Vec<(NodeId, Vec<RecordBatch>)>;
+type States = Vec<(NodeId, Vec<StatePart>)>;
 
 impl Dataflow {
     /// The state of every operator that has any.

@@ -16,7 +16,7 @@ use super::evaluator::{Evaluator, Order};
 use super::functions::Functions;
 use super::waiting::{Row, Waiting};
 use crate::batch::{Batch, Change, Port};
-use crate::operator::{Operator, Output, StateSize};
+use crate::operator::{Operator, Output, StatePart, StateSize};
 use crate::time::{MIN_TIME, Micros};
 use crate::{Error, Result};
 
@@ -113,7 +113,7 @@ impl Operator for Task {
     }
 
     /// The watermark; keys and rows of the updates; keys, rows and waiting rows of the final rows.
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let field = Field::new("watermark", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), false);
         let watermark = Arc::new(TimestampMicrosecondArray::from(vec![self.watermark]));
         let mut parts = vec![RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![watermark])?];
@@ -124,10 +124,11 @@ impl Operator for Task {
             parts.extend(append.evaluator.snapshot()?);
             parts.push(append.waiting.snapshot()?);
         }
-        Ok(parts)
+        Ok(parts.into_iter().map(StatePart::whole).collect())
     }
 
-    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
+    fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
+        let state: Vec<RecordBatch> = state.into_iter().map(|part| part.rows).collect();
         let Some((watermark, mut parts)) = state.split_first() else { return Ok(()) };
         if state.len() != self.parts() {
             return Err(Error::permanent(format!("OVER: {} parts of state to restore, {} expected", state.len(), self.parts())));

@@ -21,7 +21,7 @@ use super::groups::{Cooled, Groups};
 use super::output::{self, MAX_ROWS, Span, WindowKey, micros};
 use super::{Shared, snapshot};
 use crate::batch::{Batch, Change};
-use crate::operator::{Operator, Output, StateSize};
+use crate::operator::{Operator, Output, StatePart, StateSize};
 use crate::state::keys::Keys;
 use crate::time::{MIN_TIME, Micros};
 use crate::{Error, Result};
@@ -326,7 +326,7 @@ impl Operator for Sessions {
         StateSize { rows: self.closing.len() as u64, bytes: self.groups.bytes() + (self.keys.bytes() + sessions) as u64 }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         if self.groups.is_hot() {
             self.groups.cool()?;
         }
@@ -336,13 +336,14 @@ impl Operator for Sessions {
         let (spans, sent): (Vec<_>, Vec<_>) = open().map(|s| (s.span, s.sent)).unzip();
         let keys = self.keys.columns(open().map(|s| s.key))?;
         let states = self.groups.cold_states(&ids)?;
-        Ok(vec![snapshot::header(self.watermark)?, snapshot::groups(&spans, &sent, &self.key_fields, keys, &states)?])
+        let groups = snapshot::groups(&spans, &sent, &self.key_fields, keys, &states)?;
+        Ok(vec![StatePart::whole(snapshot::header(self.watermark)?), StatePart::whole(groups)])
     }
 
-    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
+    fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
         let [header, groups] = &state[..] else { return Ok(()) };
-        self.watermark = snapshot::watermark(header)?;
-        let saved = snapshot::read(groups, self.key_fields.len(), self.plan.layout.state())?;
+        self.watermark = snapshot::watermark(&header.rows)?;
+        let saved = snapshot::read(&groups.rows, self.key_fields.len(), self.plan.layout.state())?;
         let mut slots = Vec::new();
         self.keys.insert(&saved.keys, saved.spans.len(), &mut slots)?;
         self.of_key.resize(self.keys.len(), Vec::new());

@@ -17,7 +17,7 @@ use super::output::{self, Span, WindowKey};
 use super::{Shared, snapshot};
 use crate::Result;
 use crate::batch::{Batch, Change};
-use crate::operator::{CurrentWindow, Operator, Output, StateSize};
+use crate::operator::{CurrentWindow, Operator, Output, StatePart, StateSize};
 use crate::state::keys::Keys;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
@@ -257,7 +257,7 @@ impl Operator for Windows {
         Some(CurrentWindow { start: span.start, end: span.end, groups: table.keys.len() as u64 })
     }
 
-    fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut batches = vec![snapshot::header(self.watermark)?];
         for (span, table) in &mut self.tables {
             if table.groups.is_hot() {
@@ -270,11 +270,11 @@ impl Operator for Windows {
             let states = table.groups.cold_states(&slots)?;
             batches.push(snapshot::groups(&vec![*span; slots.len()], &sent, &self.key_fields, keys, &states)?);
         }
-        Ok(batches)
+        Ok(batches.into_iter().map(StatePart::whole).collect())
     }
 
-    fn restore(&mut self, state: Vec<RecordBatch>) -> Result<()> {
-        let mut batches = state.into_iter();
+    fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
+        let mut batches = state.into_iter().map(|part| part.rows);
         let Some(header) = batches.next() else { return Ok(()) };
         self.watermark = snapshot::watermark(&header)?;
         for batch in batches {
