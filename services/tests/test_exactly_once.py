@@ -122,6 +122,23 @@ def test_brokers_that_hang_for_longer_than_a_transaction_may_last(apart, riverru
         check(run, client, sample, tmp_path)
 
 
+def test_brokers_that_hang_again_and_again(apart, riverrun, tmp_path, sample):
+    """A broker that hung is not a broker to its controller for a moment, and tells clients that there is none. They must not take it at its word."""
+    apart.run("start", "kafka")
+    client = {"bootstrap.servers": apart.env()["KAFKA_BROKERS"]}
+    transactions.fresh_topics(client)
+    with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
+        run.started()
+        sending = Sending(client, sample, 5)
+        for _ in range(8):
+            apart.run("freeze", "kafka.1")
+            threading.Event().wait(12)
+            apart.run("thaw", "kafka.1")
+            threading.Event().wait(4)
+        sending.done()
+        check(run, client, sample, tmp_path)
+
+
 def test_who_is_taken_over_stops_and_says_so(client, riverrun, tmp_path, sample):
     with Run(riverrun, TRANSACTIONS, tmp_path, **variables(client, tmp_path)) as run:
         run.started()

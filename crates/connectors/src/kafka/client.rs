@@ -1,10 +1,11 @@
 //! What source and sink share of librdkafka: its errors sorted by what to do about them, and its callbacks.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -101,6 +102,8 @@ pub(super) struct Callbacks {
     pub topics: Mutex<BTreeMap<String, Seen>>,
     /// Whether a topic has more partitions than the run began with.
     pub grown: AtomicBool,
+    /// Whether the statistics saw that librdkafka knows no broker any more, until somebody takes notice.
+    pub forgotten: AtomicBool,
 }
 
 impl Callbacks {
@@ -122,7 +125,8 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka");
-        let Some(code) = error.rdkafka_error_code() else { return };
+        // The end of a partition is no trouble; librdkafka tells it the same way.
+        let Some(code) = error.rdkafka_error_code().filter(|code| *code != Code::PartitionEOF) else { return };
         let mut trouble = lock(&self.trouble);
         if code == Code::AllBrokersDown {
             self.down.store(true, Relaxed);
@@ -138,6 +142,10 @@ impl ClientContext for Callbacks {
     fn stats(&self, statistics: Statistics) {
         if statistics.brokers.values().any(|broker| broker.state == "UP") {
             self.up.store(true, Relaxed);
+        }
+        // The coordinator of a group or of transactions is listed as a broker of its own, "logical".
+        if statistics.brokers.values().all(|broker| !matches!(&*broker.source, "configured" | "learned")) {
+            self.forgotten.store(true, Relaxed);
         }
         let mut topics = lock(&self.topics);
         for (name, topic) in &statistics.topics {
@@ -160,6 +168,18 @@ impl ClientContext for Callbacks {
 }
 
 impl ConsumerContext for Callbacks {}
+
+/// Tells a client its brokers again, in case it knows none any more (librdkafka 2.10 to 2.13 at least, its issue 5301): a broker
+/// that has just come back may answer that there are topics and no brokers; librdkafka then forgets all of them, those that it
+/// was configured with included, and calls off its own return to these. For clients that got no answer for long: librdkafka
+/// keeps each call's list.
+#[allow(unsafe_code, reason = "rdkafka has no safe name for rd_kafka_brokers_add")]
+pub(super) fn remind<C: ClientContext>(client: &Client<C>, brokers: &str) {
+    let Ok(brokers) = CString::new(brokers) else { return };
+    // SAFETY: `client` keeps the native client alive over the call; librdkafka copies the string and takes its own locks.
+    let added = unsafe { rdkafka::bindings::rd_kafka_brokers_add(client.native_ptr(), brokers.as_ptr()) };
+    tracing::debug!(added, "kafka: brokers told again");
+}
 
 /// librdkafka's log: nothing of it is news to a user unless it is an error, and errors are told by whom they stop.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {

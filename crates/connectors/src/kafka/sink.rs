@@ -20,7 +20,7 @@ use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
-use super::client::{Callbacks, classify, lock};
+use super::client::{Callbacks, classify, lock, remind};
 use super::config::Config;
 use super::key::Key;
 use super::rows::Writer;
@@ -32,6 +32,9 @@ const WAIT: Duration = Duration::from_millis(5);
 
 /// As many looks without an answer (a feed looks each 20 ms or so) are more than a broker's usual delay.
 const STALLED: u32 = 50;
+
+/// After as many looks without an answer, about 20 s, it is told the brokers again.
+const REMIND: u32 = 1000;
 
 /// A record to send again.
 struct Lost {
@@ -174,6 +177,9 @@ impl KafkaSink {
             return;
         }
         self.stalled = if waiting == 0 { 0 } else { self.stalled + 1 };
+        if self.stalled > 0 && self.stalled.is_multiple_of(REMIND) {
+            remind(self.producer.client(), &self.brokers);
+        }
         // That they were away once says nothing of now: only with records that get no answer.
         if self.stalled >= STALLED && !self.told_away && callbacks.down.load(Ordering::Relaxed) {
             self.told_away = true;

@@ -16,7 +16,7 @@ use riverrun_engine::table::Table;
 use riverrun_engine::time::{Clock, Micros, Stopwatch, SystemClock};
 use riverrun_engine::{Error, Result};
 
-use super::client::{Callbacks, Seen, classify, lock};
+use super::client::{Callbacks, Seen, classify, lock, remind};
 use super::config::{Config, Topics};
 use super::reader::Reader;
 use super::topic;
@@ -115,6 +115,9 @@ impl Cluster {
     pub fn tell_away(&self) {
         let callbacks = self.consumer.context();
         let topics = &self.config.topics;
+        if callbacks.forgotten.swap(false, Relaxed) {
+            remind(self.consumer.client(), &self.config.brokers);
+        }
         if callbacks.down.swap(false, Relaxed) && !self.away.swap(true, Relaxed) {
             let because = callbacks.because();
             tracing::warn!(

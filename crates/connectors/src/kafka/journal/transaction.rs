@@ -13,7 +13,7 @@ use riverrun_engine::time::{Clock, Stopwatch, SystemClock};
 use riverrun_engine::{Error, Result};
 
 use super::reports::Reports;
-use crate::kafka::client::{classify, lock};
+use crate::kafka::client::{classify, lock, remind};
 use crate::kafka::config::Config;
 
 /// How long it sleeps before it looks for delivery reports again. A wait within rdkafka's own poll would be spent spinning
@@ -192,8 +192,9 @@ impl Transactions {
         self.told_away(&format!("{what}: {waiting} records of a transaction wait"))
     }
 
-    /// An error that may pass, with what is known of the brokers.
+    /// An error that may pass, with what is known of the brokers: they gave no answer for as long as we wait for one.
     fn told_away(&self, what: &str) -> Error {
+        remind(self.producer.client(), &self.brokers);
         let callbacks = &self.producer.context().callbacks;
         let away = if callbacks.down.load(Relaxed) { "cannot be reached, " } else { "" };
         Error::transient(format!("Kafka at {} {away}{what}{}", self.brokers, callbacks.because()))
