@@ -1,4 +1,4 @@
-//! The thread between the tasks and the sinks: an epoch has happened once its record is committed, and only then do the
+//! What stands between the tasks and the sinks: an epoch has happened once its record is committed, and only then do the
 //! sinks get its rows.
 //!
 //! Invariants: epochs of a task are committed in order; all that wait go into one commit (so commits grow with the load, and a
@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::events::{CommitFailed, Committed, Event};
 use super::latency::Unacknowledged;
+use super::part::{Next, Work};
 use super::queue::{Handed, Queue};
-use super::stats::ThreadStats;
 use super::task::Shared;
 use crate::failpoint;
 use crate::journal::{Epoch, Journal};
@@ -63,6 +63,9 @@ pub struct Committer {
     epochs: Vec<Epoch>,
     behind: Vec<Behind>,
     truncated: Vec<u64>,
+    /// Whether more epochs may come.
+    more: bool,
+    stopping_since: Option<Micros>,
     backoff: Backoff,
 }
 
@@ -70,53 +73,30 @@ impl Committer {
     /// A committer to `journal` for the tasks of `shared`.
     pub fn new(journal: Box<dyn Journal>, commits: Arc<Commits>, shared: Arc<Shared>) -> Self {
         let truncated = vec![0; commits.unneeded.len()];
-        Self { journal, commits, shared, epochs: Vec::new(), behind: Vec::new(), truncated, backoff: Backoff::default() }
+        let (epochs, behind, backoff) = (Vec::new(), Vec::new(), Backoff::default());
+        Self { journal, commits, shared, epochs, behind, truncated, more: true, stopping_since: None, backoff }
     }
 
-    /// Runs until the queue is closed and everything in it is committed.
-    ///
-    /// # Errors
-    /// A permanent error of the journal, or a transient one that outlived the deadline of a stop.
-    pub fn run(mut self, thread: &ThreadStats) -> Result<()> {
-        let mut ended = Vec::new();
-        let (mut more, mut stopping_since) = (true, None);
-        loop {
-            if self.epochs.is_empty() {
-                more = self.commits.queue.drain(&mut ended, TICK);
-                self.take(&mut ended);
-            }
-            let now = self.shared.clock.now();
-            thread.beat(now);
-            if !more && self.epochs.is_empty() {
-                return Ok(());
-            }
-            if self.shared.stats.stopping.load(Relaxed) {
-                stopping_since.get_or_insert(now);
-            }
-            if !self.backoff.ready(now) {
-                self.shared.clock.sleep(TICK);
-                continue;
-            }
-            if let Err(error) = self.commit().and_then(|()| self.truncate()) {
-                self.failed(error, now, stopping_since)?;
-            }
-        }
-    }
-
-    fn failed(&mut self, error: Error, now: Micros, stopping_since: Option<Micros>) -> Result<()> {
+    fn failed(&mut self, error: Error, now: Micros) -> Result<()> {
         if !error.is_transient() {
             return Err(error);
         }
         let deadline = self.shared.settings.stop_deadline.as_micros() as Micros;
-        if stopping_since.is_some_and(|since| now - since > deadline) {
+        if self.stopping_since.is_some_and(|since| now - since > deadline) {
             return Err(error.within("gave up at the stop's deadline: what is not committed will be run again"));
         }
         CommitFailed { stats: &self.shared.stats.journal, error: &error, now, first: self.backoff.failed(now) }.emit();
         Ok(())
     }
 
-    fn take(&mut self, ended: &mut Vec<Ended>) {
-        for Ended { epoch, outputs, record_time, bytes } in ended.drain(..) {
+    /// Takes what waits, if all before it is committed.
+    fn take(&mut self) {
+        if !self.epochs.is_empty() {
+            return;
+        }
+        let mut ended = Vec::new();
+        self.more = self.commits.queue.drain(&mut ended);
+        for Ended { epoch, outputs, record_time, bytes } in ended {
             self.epochs.push(epoch);
             self.behind.push(Behind { outputs, record_time, bytes });
         }
@@ -162,6 +142,36 @@ impl Committer {
             }
         }
         Ok(())
+    }
+}
+
+impl Work for Committer {
+    /// Commits what waits. It has ended once the queue is closed and everything in it is committed.
+    ///
+    /// # Errors
+    /// A permanent error of the journal, or a transient one that outlived the deadline of a stop.
+    fn step(&mut self) -> Result<Next> {
+        self.take();
+        if !self.more && self.epochs.is_empty() {
+            return Ok(Next::Ended);
+        }
+        let now = self.shared.clock.now();
+        if self.shared.stats.stopping.load(Relaxed) {
+            self.stopping_since.get_or_insert(now);
+        }
+        if !self.backoff.ready(now) {
+            return Ok(Next::After(TICK));
+        }
+        if let Err(error) = self.commit().and_then(|()| self.truncate()) {
+            self.failed(error, now)?;
+        }
+        Ok(Next::Queue(TICK))
+    }
+
+    fn wait(&self, at_most: Duration) {
+        if self.epochs.is_empty() {
+            self.commits.queue.wait_for_items(at_most);
+        }
     }
 }
 

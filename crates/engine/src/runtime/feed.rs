@@ -1,4 +1,4 @@
-//! Feeds one sink, on its own thread and at its own pace: takes from the queue, coalesces, spaces, writes, retries, and
+//! Feeds one sink, at its own pace: takes from the queue, coalesces, spaces, writes, retries, and
 //! tells what is safe.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,9 +10,10 @@ use super::backoff::Backoff;
 use super::coalesce::Coalesce;
 use super::events::{Event, SinkFailed, SinkWorks};
 use super::latency::Unacknowledged;
+use super::part::{Next, Work};
 use super::positions::Positions;
 use super::queue::{Handed, SinkQueue};
-use super::stats::{PipelineStats, ThreadStats};
+use super::stats::PipelineStats;
 use crate::graph::{NodeId, SinkNode};
 use crate::sink::{EpochOutput, Flushed, Sink};
 use crate::table::Emit;
@@ -22,7 +23,7 @@ use crate::{Error, Result};
 /// How long the feed waits for outputs before it looks at the time again.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The thread behind one sink.
+/// What stands behind one sink.
 pub struct Feed {
     name: String,
     node: NodeId,
@@ -41,6 +42,7 @@ pub struct Feed {
     unsafe_bytes: u64,
     unacknowledged: Unacknowledged,
     last_round: Option<Micros>,
+    stopping_since: Option<Micros>,
     backoff: Backoff,
 }
 
@@ -91,47 +93,16 @@ impl Feed {
             unsafe_bytes: 0,
             unacknowledged: Unacknowledged::default(),
             last_round: None,
+            stopping_since: None,
             backoff: Backoff::default(),
         })
     }
 
-    /// Runs until the queue is closed and everything is safe.
-    ///
-    /// # Errors
-    /// A permanent error of the sink, or a transient one that outlived the deadline of a stop.
-    pub fn run(mut self, thread: &ThreadStats) -> Result<()> {
-        let mut taken = Vec::new();
-        let mut stopping_since = None;
-        loop {
-            let more = self.queue.drain(&mut taken, TICK);
-            for handed in taken.drain(..) {
-                self.take(handed).map_err(|e| e.within(&self.name))?;
-            }
-            let now = self.clock.now();
-            thread.beat(now);
-            if !more {
-                stopping_since.get_or_insert(now);
-            }
-            if !self.backoff.ready(now) {
-                self.clock.sleep(TICK);
-                continue;
-            }
-            let outcome = self.round(now, !more);
-            match outcome {
-                Ok(Flushed::All) if !more && self.pending.is_empty() => {
-                    return self.sink.close().map_err(|e| e.within(&self.name));
-                }
-                Ok(_) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
-                Err(e) => self.failed(e, now, stopping_since)?,
-            }
-        }
-    }
-
-    fn failed(&mut self, error: Error, now: Micros, stopping_since: Option<Micros>) -> Result<()> {
+    fn failed(&mut self, error: Error, now: Micros) -> Result<()> {
         if !error.is_transient() {
             return Err(error.within(&self.name));
         }
-        if stopping_since.is_some_and(|since| now - since > self.stop_deadline) {
+        if self.stopping_since.is_some_and(|since| now - since > self.stop_deadline) {
             return Err(error.within(format!("{}: gave up at the stop's deadline", self.name)));
         }
         SinkFailed { stats: self.queue.stats(), error: &error, now, first: self.backoff.failed(now) }.emit();
@@ -232,5 +203,39 @@ impl Feed {
             entry.remove();
         }
         Ok(())
+    }
+}
+
+impl Work for Feed {
+    /// Takes what waits, and writes what is due. It has ended once the queue is closed and everything is safe.
+    ///
+    /// # Errors
+    /// A permanent error of the sink, or a transient one that outlived the deadline of a stop.
+    fn step(&mut self) -> Result<Next> {
+        let mut taken = Vec::new();
+        let more = self.queue.drain(&mut taken);
+        for handed in taken {
+            self.take(handed).map_err(|e| e.within(&self.name))?;
+        }
+        let now = self.clock.now();
+        if !more {
+            self.stopping_since.get_or_insert(now);
+        }
+        if !self.backoff.ready(now) {
+            return Ok(Next::After(TICK));
+        }
+        match self.round(now, !more) {
+            Ok(Flushed::All) if !more && self.pending.is_empty() => {
+                self.sink.close().map_err(|e| e.within(&self.name))?;
+                return Ok(Next::Ended);
+            }
+            Ok(_) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
+            Err(e) => self.failed(e, now)?,
+        }
+        Ok(Next::Queue(TICK))
+    }
+
+    fn wait(&self, at_most: Duration) {
+        self.queue.wait_for_items(at_most);
     }
 }

@@ -2,14 +2,14 @@
 //! checkpoints, and with them the positions of the sources.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::checkpoint::{Checkpoints, Written};
 use super::events::{CheckpointFailed, CheckpointWritten, Event, PositionsKept};
+use super::part::{Next, Work};
 use super::positions::Place;
-use super::stats::ThreadStats;
 use super::task::Shared;
 use crate::Result;
 use crate::source::Source;
@@ -26,25 +26,26 @@ pub struct Keeper {
     pub checkpoints: Option<Checkpoints>,
     /// What it shares with the tasks.
     pub shared: Arc<Shared>,
+    /// Set when nothing more can become safe.
+    pub over: Arc<AtomicBool>,
 }
 
-impl Keeper {
-    /// Keeps what becomes safe until `over`.
+impl Work for Keeper {
+    /// Keeps what became safe; once it is over, for the last time.
     ///
     /// # Errors
     /// A permanent error of a source or of the checkpoints' directory.
-    pub fn run(&self, over: &AtomicBool, thread: &ThreadStats) -> Result<()> {
-        while !over.load(Relaxed) {
-            thread.beat(self.shared.clock.now());
-            self.keep()?;
-            self.shared.clock.sleep(INTERVAL);
-        }
-        Ok(())
+    fn step(&mut self) -> Result<Next> {
+        let over = self.over.load(Acquire);
+        self.keep()?;
+        Ok(if over { Next::Ended } else { Next::After(INTERVAL) })
     }
+}
 
+impl Keeper {
     /// Keeps the checkpoints that became safe, and tells the sources their positions: never positions ahead of the state.
     /// A bounded run keeps none: it always reads from the start.
-    pub fn keep(&self) -> Result<()> {
+    fn keep(&self) -> Result<()> {
         if self.shared.settings.bounded {
             return Ok(());
         }

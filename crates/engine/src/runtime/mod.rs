@@ -12,7 +12,9 @@
 //! An epoch has happened once its record is in the [journal](crate::journal). State is kept in checkpoints; after a crash the
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
+mod assembly;
 mod backoff;
+mod bindings;
 mod checkpoint;
 mod coalesce;
 mod committer;
@@ -24,6 +26,7 @@ mod input;
 mod keeper;
 mod latency;
 mod open;
+mod part;
 mod pipeline;
 mod positions;
 mod queue;
@@ -34,7 +37,10 @@ mod task;
 mod watermark;
 mod worker;
 
-pub use pipeline::{Bindings, Pipeline, StopHandle};
+pub use assembly::{Assembly, Control, StopHandle};
+pub use bindings::Bindings;
+pub use part::{Next, Part, Stage, Work};
+pub use pipeline::Pipeline;
 pub use settings::Settings;
 
 #[cfg(test)]

@@ -1,107 +1,30 @@
-//! A running pipeline: its threads, how they are started, stopped and joined.
+//! A running pipeline: the threads of its parts, how they are started, stopped and joined.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoints, digest};
-use super::committer::{Commits, Committer};
-use super::feed::{self, Feed};
-use super::keeper::Keeper;
-use super::open::{OpenSource, Opening, cut_into_tasks, parts_of};
-use super::positions::{Place, Positions};
-use super::queue::{Queue, SinkQueue};
+use super::assembly::{Assembly, Control, StopHandle};
+use super::bindings::Bindings;
+use super::part::{Part, Stage};
 use super::settings::Settings;
-use super::stats::{PipelineStats, ThreadRole, ThreadStats};
-use super::task::{Shared, Task};
-use super::worker::Worker;
-use crate::connect::{Connectors, Context};
-use crate::graph::{Graph, NodeId};
-use crate::journal::{Journal, LocalJournal};
+use super::stats::PipelineStats;
+use crate::graph::Graph;
 use crate::progress::{Identity, Recent, Reporter};
-use crate::sink::Sink;
-use crate::source::Source;
-use crate::time::{Clock, Micros};
+use crate::time::Clock;
 use crate::{Error, Result};
 
-/// How often a waiting caller looks whether the workers are done.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a waiting caller looks whether the parts of a stage are done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How often the reporter looks whether something is due.
 const REPORTER_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The sources and sinks that a graph's nodes stand for, connected.
-#[derive(Default)]
-pub struct Bindings {
-    /// By node.
-    pub sources: BTreeMap<NodeId, Arc<dyn Source>>,
-    /// By node; but those that the journal takes.
-    pub sinks: BTreeMap<NodeId, Box<dyn Sink>>,
-    /// The journal, where it lives on the bus.
-    pub journal: Option<Box<dyn Journal>>,
-}
-
-impl Bindings {
-    /// Connects all of them; a program's `own` sinks stand for the tables of their names. `journaled`: whether the run keeps a
-    /// journal.
-    pub fn open(
-        graph: &Graph,
-        connectors: &dyn Connectors,
-        context: &Context,
-        own: &mut BTreeMap<String, Box<dyn Sink>>,
-        journaled: bool,
-    ) -> Result<Self> {
-        let mut bindings = Self::default();
-        if journaled {
-            bindings.journal = connectors.journal(graph, context)?;
-        }
-        let taken: Vec<NodeId> = bindings.journal.iter().flat_map(|journal| journal.takes().to_vec()).collect();
-        for (id, sink) in graph.sinks().filter(|(id, _)| !taken.contains(id)) {
-            let opened = match own.remove(&sink.table.name) {
-                Some(own) => own,
-                None => connectors.sink(sink, context)?,
-            };
-            bindings.sinks.insert(id, opened);
-        }
-        for (id, source) in graph.sources() {
-            let opened = connectors.source(source, context)?;
-            bindings.sources.insert(id, opened);
-        }
-        Ok(bindings)
-    }
-}
-
-/// Stops a pipeline in order: epochs end, sinks are flushed, positions kept.
-#[derive(Debug, Clone)]
-pub struct StopHandle(Arc<AtomicBool>, Arc<PipelineStats>);
-
-impl StopHandle {
-    /// Asks it to stop; [`Pipeline::wait`] returns when it has.
-    pub fn stop(&self) {
-        self.1.stopping.store(true, Relaxed);
-        self.0.store(true, Relaxed);
-    }
-
-    /// Whether it was asked to, or failed.
-    pub fn stopped(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
 /// A pipeline that runs.
 pub struct Pipeline {
-    stats: Arc<PipelineStats>,
-    stop: Arc<AtomicBool>,
-    failure: Arc<Mutex<Option<Error>>>,
-    workers: Vec<JoinHandle<()>>,
-    committing: Option<JoinHandle<()>>,
-    feeds: Vec<JoinHandle<()>>,
-    shared: Arc<Shared>,
-    keeper: Arc<Keeper>,
-    keeping: Option<JoinHandle<()>>,
-    over: Arc<AtomicBool>,
+    control: Control,
+    threads: Vec<(Stage, JoinHandle<()>)>,
     reporter: Arc<Mutex<Reporter>>,
     recent: Arc<Recent>,
     reporting: Option<JoinHandle<()>>,
@@ -109,86 +32,54 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Makes tasks and threads, and starts them.
+    /// Makes the parts, and starts a thread for each.
+    ///
+    /// # Errors
+    /// Those of [`Assembly::new`]; or no thread could be started.
     pub fn start(graph: &Graph, bindings: Bindings, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let sources: Vec<OpenSource<'_>> = graph
-            .sources()
-            .map(|(id, node)| {
-                let source = bindings.sources.get(&id).cloned();
-                source
-                    .map(|s| (id, node, s))
-                    .ok_or_else(|| Error::invalid(format!("source {} is not connected", node.table.name)))
-            })
-            .collect::<Result<_>>()?;
-        let places = cut_into_tasks(graph, &sources)?;
-        let tasks = places.len();
-        let node_of = |&(source, partition): &Place| (sources[source].0, partition);
-        let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
-        partitions.sort_unstable();
-        let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
-        let mut journal = journal_of(bindings.journal, &settings)?;
-        let recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
-        let begun = recorded.genesis.as_ref().map(|g| g.lineage.clone());
-        let commits = journal.as_ref().map(|journal| {
-            Arc::new(Commits {
-                queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
-                lineage: begun.unwrap_or_else(|| new_lineage(&settings.name, clock.now())),
-                takes: graph.sinks().map(|(id, _)| journal.takes().contains(&id)).collect(),
-                unneeded: (0..tasks).map(|_| AtomicU64::default()).collect(),
-            })
-        });
-        let shared = Arc::new(Shared {
-            queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone()))).collect(),
-            positions: Arc::new(Positions::new(tasks, graph.sinks().count())),
-            stats: stats.clone(),
-            clock: clock.clone(),
-            checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
-            commits,
-            settings,
-        });
-        let (explained, parts) = (graph.explain(), parts_of(&sources)?);
-        let dir = shared.settings.checkpoint_dir.clone().filter(|_| !shared.settings.bounded);
-        let checkpoints = dir.map(|dir| Checkpoints::new(dir, &explained, tasks, parts));
-        let (digest, mut sinks) = (digest(&explained), bindings.sinks);
-        let opening =
-            Opening { graph, digest: &digest, sources: &sources, places, shared: &shared, checkpoints: checkpoints.as_ref() };
-        let made = opening.tasks(journal.as_mut(), recorded, &mut sinks)?;
-        let settings = &shared.settings;
-        let identity = Identity::new(&settings.name, settings.checkpoint_dir.as_deref(), clock.now());
+        let identity = (settings.name.clone(), settings.checkpoint_dir.clone());
         let told = (settings.progress_interval, settings.listeners.clone());
-        let reporter = Reporter::new(identity, graph, stats.clone(), told, clock.now())?;
-        let mut pipeline = Self {
-            stats,
-            stop: Arc::default(),
-            failure: Arc::default(),
-            workers: Vec::new(),
-            committing: None,
-            feeds: Vec::new(),
-            shared: shared.clone(),
-            keeper: Arc::new(Keeper {
-                sources: sources.into_iter().map(|(_, node, s)| (node.table.name.clone(), s)).collect(),
-                checkpoints,
-                shared: shared.clone(),
-            }),
-            keeping: None,
-            over: Arc::default(),
-            recent: reporter.recent(),
-            reporter: Arc::new(Mutex::new(reporter)),
-            reporting: None,
-            clock,
-        };
-        pipeline.start_feeds(graph, sinks, &shared)?;
-        pipeline.start_committer(journal, &shared)?;
-        pipeline.start_workers(made, &shared)?;
-        let (keeper, over) = (pipeline.keeper.clone(), pipeline.over.clone());
-        pipeline.keeping = Some(pipeline.spawn("keeper", ThreadRole::Keeper, move |thread| keeper.run(&over, thread))?);
+        let Assembly { parts, control } = Assembly::new(graph, bindings, settings, clock.clone())?;
+        let identity = Identity::new(&identity.0, identity.1.as_deref(), clock.now());
+        let reporter = Reporter::new(identity, graph, control.stats(), told, clock.now())?;
+        let recent = reporter.recent();
+        let reporter = Arc::new(Mutex::new(reporter));
+        let mut pipeline = Self { control, threads: Vec::new(), reporter, recent, reporting: None, clock };
+        for part in parts {
+            let thread = (part.stage, pipeline.spawn(part)?);
+            pipeline.threads.push(thread);
+        }
         pipeline.start_reporting()?;
         Ok(pipeline)
     }
 
+    /// A thread whose first error stops the pipeline.
+    fn spawn(&self, mut part: Part) -> Result<JoinHandle<()>> {
+        let (control, clock) = (self.control.clone(), self.clock.clone());
+        let thread = control.shared.stats.add_thread(&part.name, part.role(), clock.now());
+        let name = part.name.clone();
+        let body = move || {
+            let run = std::panic::AssertUnwindSafe(|| part.run(&*clock, &thread));
+            let outcome = std::panic::catch_unwind(run);
+            thread.end(!matches!(outcome, Ok(Ok(()))));
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => control.failed(error),
+                Err(_) => control.failed(Error::permanent(format!(
+                    "{} panicked; this is a fault of riverrun, please report the message above",
+                    part.name
+                ))),
+            }
+        };
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map_err(|e| Error::permanent(format!("no thread could be started: {e}")))
+    }
+
     /// A thread that reports progress. Nothing depends on it, so its end would not end the pipeline.
     fn start_reporting(&mut self) -> Result<()> {
-        let (reporter, over, clock) = (self.reporter.clone(), self.over.clone(), self.clock.clone());
+        let (reporter, over, clock) = (self.reporter.clone(), self.control.over.clone(), self.clock.clone());
         reporter.lock().unwrap_or_else(PoisonError::into_inner).started();
         let body = move || {
             while !over.load(Relaxed) {
@@ -201,84 +92,9 @@ impl Pipeline {
         Ok(())
     }
 
-    fn start_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>, shared: &Arc<Shared>) -> Result<()> {
-        for (index, (id, plan)) in graph.sinks().enumerate() {
-            if shared.commits.as_ref().is_some_and(|commits| commits.takes[index]) {
-                continue;
-            }
-            let sink = sinks.remove(&id).ok_or_else(|| Error::invalid(format!("sink {} is not connected", plan.table.name)))?;
-            let shared = feed::Shared {
-                queue: shared.queues[index].clone(),
-                positions: shared.positions.clone(),
-                stats: shared.stats.clone(),
-                clock: shared.clock.clone(),
-                stop_deadline: shared.settings.stop_deadline,
-            };
-            let feed = Feed::new(index, id, plan, sink, shared)?;
-            let thread = self.spawn(&format!("sink-{}", plan.table.name), ThreadRole::Feed, move |thread| feed.run(thread))?;
-            self.feeds.push(thread);
-        }
-        Ok(())
-    }
-
-    fn start_committer(&mut self, journal: Option<Box<dyn Journal>>, shared: &Arc<Shared>) -> Result<()> {
-        if let (Some(journal), Some(commits)) = (journal, &shared.commits) {
-            let committer = Committer::new(journal, commits.clone(), shared.clone());
-            self.committing = Some(self.spawn("journal", ThreadRole::Feed, move |thread| committer.run(thread))?);
-        }
-        Ok(())
-    }
-
-    fn start_workers(&mut self, tasks: Vec<Task>, shared: &Arc<Shared>) -> Result<()> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = shared.settings.workers.unwrap_or(cores).clamp(1, tasks.len().max(1));
-        let mut shares: Vec<Vec<Task>> = (0..count).map(|_| Vec::new()).collect();
-        for (i, task) in tasks.into_iter().enumerate() {
-            shares[i % count].push(task);
-        }
-        for (i, share) in shares.into_iter().enumerate() {
-            let worker = Worker::new(share, shared.clone(), self.stop.clone());
-            let thread = self.spawn(&format!("worker-{i}"), ThreadRole::Worker, move |thread| worker.run(thread))?;
-            self.workers.push(thread);
-        }
-        Ok(())
-    }
-
-    /// A thread whose first error stops the pipeline.
-    fn spawn(
-        &self,
-        name: &str,
-        role: ThreadRole,
-        run: impl FnOnce(&ThreadStats) -> Result<()> + Send + 'static,
-    ) -> Result<JoinHandle<()>> {
-        let (stop, failure, name) = (self.stop.clone(), self.failure.clone(), name.to_owned());
-        let (stats, thread) = (self.stats.clone(), self.stats.add_thread(&name, role, self.clock.now()));
-        let shared = self.shared.clone();
-        let thread_name = name.clone();
-        let body = move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&thread)));
-            thread.end(!matches!(outcome, Ok(Ok(()))));
-            let error = match outcome {
-                Ok(Ok(())) => return,
-                Ok(Err(e)) => e,
-                Err(_) => {
-                    Error::permanent(format!("{name} panicked; this is a fault of riverrun, please report the message above"))
-                }
-            };
-            stats.failed(&error);
-            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            stop.store(true, Relaxed);
-            shared.close_queues();
-        };
-        std::thread::Builder::new()
-            .name(thread_name)
-            .spawn(body)
-            .map_err(|e| Error::permanent(format!("no thread could be started: {e}")))
-    }
-
     /// The counts.
     pub fn stats(&self) -> Arc<PipelineStats> {
-        self.stats.clone()
+        self.control.stats()
     }
 
     /// The newest reports of progress, and what it does right now.
@@ -288,7 +104,7 @@ impl Pipeline {
 
     /// What stops it.
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle(self.stop.clone(), self.stats.clone())
+        self.control.stop_handle()
     }
 
     /// Waits until it ends: a bounded input is done, it was asked to stop, or it failed.
@@ -296,53 +112,19 @@ impl Pipeline {
     /// # Errors
     /// The first error that stopped it.
     pub fn wait(mut self) -> Result<()> {
-        while self.workers.iter().any(|w| !w.is_finished()) {
-            self.clock.sleep(LOOK_INTERVAL);
+        for stage in Stage::ALL {
+            let (ending, others): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(|(of, _)| *of == stage);
+            self.threads = others;
+            while ending.iter().any(|(_, thread)| !thread.is_finished()) {
+                self.clock.sleep(LOOK_INTERVAL);
+            }
+            ending.into_iter().for_each(|(_, thread)| drop(thread.join()));
+            self.control.ended(stage);
         }
-        self.workers.drain(..).for_each(|w| drop(w.join()));
-        self.shared.commits.iter().for_each(|commits| commits.queue.close());
-        while self.committing.as_ref().is_some_and(|c| !c.is_finished()) {
-            self.clock.sleep(Duration::from_millis(5));
-        }
-        self.committing.take().into_iter().for_each(|c| drop(c.join()));
-        self.shared.close_queues();
-        while self.feeds.iter().any(|f| !f.is_finished()) {
-            self.clock.sleep(Duration::from_millis(5));
-        }
-        self.feeds.drain(..).for_each(|f| drop(f.join()));
-        self.over.store(true, Relaxed);
-        self.keeping.take().into_iter().for_each(|k| drop(k.join()));
-        let kept = self.keeper.keep();
-        let outcome = match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(error),
-            None => kept,
-        };
+        let outcome = self.control.take_failure().map_or(Ok(()), Err);
         self.reporting.take().into_iter().for_each(|r| drop(r.join()));
         let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
         reporter.finish(self.clock.now(), outcome.as_ref().err().cloned());
         outcome
     }
-}
-
-impl Shared {
-    /// No more comes to any sink.
-    fn close_queues(&self) {
-        self.commits.iter().for_each(|commits| commits.queue.close());
-        self.queues.iter().for_each(|queue| queue.close());
-    }
-}
-
-/// The journal that a run keeps: the bus's, else one beside the checkpoints; none where no state is kept.
-fn journal_of(on_bus: Option<Box<dyn Journal>>, settings: &Settings) -> Result<Option<Box<dyn Journal>>> {
-    let Some(dir) = settings.checkpoint_dir.as_ref().filter(|_| !settings.bounded) else { return Ok(None) };
-    Ok(Some(match on_bus {
-        Some(journal) => journal,
-        None => Box::new(LocalJournal::open(&dir.join("journal"))?),
-    }))
-}
-
-/// A name for a new life of a pipeline, safe in file names. Two lives of one name never begin in the same microsecond.
-fn new_lineage(pipeline: &str, now: Micros) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
-    format!("{}-{now:x}", pipeline.chars().map(safe).collect::<String>())
 }

@@ -54,21 +54,31 @@ impl<T> Queue<T> {
         self.changed.notify_all();
     }
 
-    /// Waits for at most `timeout` until the queue is below its bound; whether it is.
-    pub fn wait_for_room(&self, timeout: Duration) -> bool {
-        let waiting = self.lock();
-        let full = |w: &mut Waiting<T>| w.bytes >= self.bound && !w.closed;
-        let (waiting, _) = self.changed.wait_timeout_while(waiting, timeout, full).unwrap_or_else(PoisonError::into_inner);
-        waiting.bytes < self.bound || waiting.closed
+    /// Whether it is below its bound, or closed.
+    pub fn has_room(&self) -> bool {
+        !self.full(&self.lock())
     }
 
-    /// Takes all that waits, waiting for at most `timeout` until there is something; whether more may come.
-    pub fn drain(&self, into: &mut Vec<T>, timeout: Duration) -> bool {
-        let waiting = self.lock();
-        let empty = |w: &mut Waiting<T>| w.items.is_empty() && !w.closed;
-        let (mut waiting, _) = self.changed.wait_timeout_while(waiting, timeout, empty).unwrap_or_else(PoisonError::into_inner);
+    fn full(&self, waiting: &Waiting<T>) -> bool {
+        waiting.bytes >= self.bound && !waiting.closed
+    }
+
+    /// Waits until there is room, at most this long.
+    pub fn wait_for_room(&self, at_most: Duration) {
+        drop(self.changed.wait_timeout_while(self.lock(), at_most, |waiting| self.full(waiting)));
+    }
+
+    /// Takes all that waits; whether more may come.
+    pub fn drain(&self, into: &mut Vec<T>) -> bool {
+        let mut waiting = self.lock();
         into.extend(waiting.items.drain(..));
         !waiting.closed
+    }
+
+    /// Waits until something is there or nothing more can come, at most this long.
+    pub fn wait_for_items(&self, at_most: Duration) {
+        let empty = |waiting: &mut Waiting<T>| waiting.items.is_empty() && !waiting.closed;
+        drop(self.changed.wait_timeout_while(self.lock(), at_most, empty));
     }
 
     /// `bytes` of what was drained are done with.

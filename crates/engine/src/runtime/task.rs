@@ -143,7 +143,7 @@ impl Task {
         let lineage = self.shared.commits.as_ref().map(|commits| commits.lineage.clone());
         let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, lineage, positions, states };
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
-        self.checkpointed = (self.epoch, now, stopwatch.nanos() as Micros / 1000);
+        self.checkpointed = (self.epoch, now, self.shared.clock.now() - now);
         Ok(())
     }
 
@@ -194,8 +194,7 @@ impl Task {
 
     /// Reads chunk by chunk until there is nothing more, or the epoch's bound; returns records read.
     fn read(&mut self, clock: Micros) -> Result<usize> {
-        let stopwatch = Stopwatch::start();
-        let bound = self.shared.settings.epoch_interval.as_nanos() as u64;
+        let (began, bound) = (self.shared.clock.now(), self.shared.settings.epoch_interval.as_micros() as Micros);
         let mut left: Vec<usize> = self.inputs.iter().map(|i| i.round_rows.min(self.shared.settings.epoch_rows)).collect();
         let mut total = 0;
         loop {
@@ -218,7 +217,7 @@ impl Task {
             self.decided.chunks.push(chunk);
             self.move_watermarks(MIN_TIME, false);
             self.pass(false)?;
-            if total >= self.shared.settings.epoch_rows || stopwatch.nanos() >= bound {
+            if total >= self.shared.settings.epoch_rows || self.shared.clock.now() - began >= bound {
                 return Ok(total);
             }
         }

@@ -1,37 +1,48 @@
-//! A worker: a thread that runs its tasks in turn, one epoch at a time.
+//! A worker: runs its tasks in turn, one epoch at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::events::{Backpressure, Event};
-use super::stats::ThreadStats;
+use super::part::{Next, Work};
 use super::task::{Progress, Shared, Task};
 use crate::Result;
-use crate::time::{Micros, Stopwatch};
+use crate::time::Micros;
 
-/// The longest sleep while nothing comes: bounds both the latency of the first record after a pause and the idle cost.
-const LONGEST_SLEEP: Duration = Duration::from_millis(2);
+/// Rests while nothing comes double from the shortest to the longest, which bounds both the latency of the first record after
+/// a pause and the idle cost.
+const SHORTEST_REST: Duration = Duration::from_micros(100);
+const LONGEST_REST: Duration = Duration::from_millis(2);
 
 /// The shortest round of all tasks. What comes meanwhile goes into one epoch instead of many small ones, each of which costs a
 /// commit and a look at every operator and sink: at light load this is most of the work.
 const SHORTEST_ROUND: Duration = Duration::from_millis(4);
 
+/// How long it waits for room before it looks at the time again.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);
+
 /// A wait for room is told once it has lasted this long.
 const LONG_WAIT: Micros = 1_000_000;
 
-/// Tasks of one thread.
+/// Tasks that are run by one thread.
 pub struct Worker {
     tasks: Vec<Task>,
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     waiting: Option<Waiting>,
+    /// How long it rested when nothing came.
+    rest: Duration,
+    /// With a trigger interval: when the last round began, and when the next one is due, if it has to wait.
+    round_began: Micros,
+    due: Option<Micros>,
 }
 
 /// The wait for room in a queue that a worker is in.
 #[derive(Clone, Copy)]
 struct Waiting {
-    sink: usize,
+    /// The sink whose queue is full; `None`: epochs wait for their commit.
+    sink: Option<usize>,
     since: Micros,
     counted: Micros,
 }
@@ -39,102 +50,111 @@ struct Waiting {
 impl Worker {
     /// A worker over `tasks`; it ends when all of them have, or `stop` is set.
     pub fn new(tasks: Vec<Task>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> Self {
-        Self { tasks, shared, stop, waiting: None }
+        let round_began = shared.clock.now();
+        Self { tasks, shared, stop, waiting: None, rest: Duration::ZERO, round_began, due: None }
     }
 
-    /// Runs.
-    ///
-    /// # Errors
-    /// A permanent error of a source or an operator.
-    pub fn run(mut self, thread: &ThreadStats) -> Result<()> {
-        let mut sleep = Duration::ZERO;
-        let mut round_began = self.shared.clock.now();
-        while !self.stop.load(Relaxed) {
-            thread.beat(self.shared.clock.now());
-            if !self.wait_for_room() {
-                continue;
-            }
-            let stopwatch = Stopwatch::start();
-            let (mut worked, mut behind) = (false, false);
-            for task in &mut self.tasks {
-                let progress = task.run_epoch()?;
-                worked |= matches!(progress, Progress::Worked | Progress::Behind);
-                behind |= progress == Progress::Behind;
-            }
-            if self.tasks.iter().all(Task::ended) {
-                break;
-            }
-            if worked {
-                sleep = Duration::ZERO;
-                if !behind {
-                    let took = Duration::from_nanos(stopwatch.nanos());
-                    self.shared.clock.sleep(SHORTEST_ROUND.saturating_sub(took));
-                }
-                self.wait_for_round(&mut round_began, thread);
-            } else {
-                sleep = (sleep * 2).clamp(Duration::from_micros(100), LONGEST_SLEEP);
-                self.shared.clock.sleep(sleep);
-            }
+    /// An epoch of each task, where there is something to do.
+    fn round(&mut self) -> Result<Next> {
+        let clock = self.shared.clock.clone();
+        let began = clock.now();
+        let (mut worked, mut behind) = (false, false);
+        for task in &mut self.tasks {
+            let progress = task.run_epoch()?;
+            worked |= matches!(progress, Progress::Worked | Progress::Behind);
+            behind |= progress == Progress::Behind;
         }
-        self.tasks.iter_mut().try_for_each(|task| task.checkpoint(true))
+        if self.tasks.iter().all(Task::ended) {
+            return self.end();
+        }
+        if !worked {
+            self.rest = (self.rest * 2).clamp(SHORTEST_REST, LONGEST_REST);
+            return Ok(Next::After(self.rest));
+        }
+        self.rest = Duration::ZERO;
+        let interval = self.shared.settings.trigger_interval.as_micros() as Micros;
+        self.due = (interval > 0).then(|| self.round_began.saturating_add(interval));
+        if behind {
+            return Ok(Next::Now);
+        }
+        let took = Duration::from_micros(clock.now().saturating_sub(began).max(0).unsigned_abs());
+        Ok(Next::After(SHORTEST_ROUND.saturating_sub(took)))
     }
 
-    /// Waits a moment for the journal and every sink to have room; whether they have.
-    fn wait_for_room(&mut self) -> bool {
-        if let Some(commits) = self.shared.commits.clone()
-            && !commits.queue.wait_for_room(Duration::ZERO)
-        {
-            let stopwatch = Stopwatch::start();
-            let room = commits.queue.wait_for_room(Duration::from_millis(20));
-            self.tasks.iter().for_each(|task| task.count_backpressure(stopwatch.nanos()));
-            if !room {
-                return false;
-            }
+    /// The last step: what was done since the last checkpoints is kept.
+    fn end(&mut self) -> Result<Next> {
+        self.tasks.iter_mut().try_for_each(|task| task.checkpoint(true))?;
+        Ok(Next::Ended)
+    }
+
+    /// Whether the journal and every sink have room; else what is waited for is noted.
+    fn has_room(&mut self) -> bool {
+        let now = self.shared.clock.now();
+        if let Some(mut waiting) = self.waiting {
+            self.count_backpressure(&mut waiting, now);
+            self.waiting = Some(waiting);
         }
-        for (sink, queue) in self.shared.queues.iter().enumerate() {
-            let waits_for_it = self.waiting.is_some_and(|w| w.sink == sink);
-            if queue.wait_for_room(Duration::ZERO) && !waits_for_it {
-                continue;
-            }
-            let before = self.waiting.filter(|_| waits_for_it);
-            let now = self.shared.clock.now();
-            let mut waiting = before.unwrap_or(Waiting { sink, since: now, counted: now });
-            let room = queue.wait_for_room(Duration::from_millis(20));
-            self.count_backpressure(&mut waiting);
-            self.waiting = (!room).then_some(waiting);
-            if !room {
-                return false;
-            }
-        }
-        true
+        let full = |sink: &Option<usize>| match (sink, &self.shared.commits) {
+            (Some(sink), _) => !self.shared.queues[*sink].has_room(),
+            (None, commits) => commits.as_ref().is_some_and(|commits| !commits.queue.has_room()),
+        };
+        let places = std::iter::once(None).chain((0..self.shared.queues.len()).map(Some));
+        let Some(sink) = places.into_iter().find(full) else {
+            self.waiting = None;
+            return true;
+        };
+        let before = self.waiting.filter(|waiting| waiting.sink == sink);
+        self.waiting = before.or(Some(Waiting { sink, since: now, counted: now }));
+        false
     }
 
     /// Counts what has passed of a wait since it was last counted.
-    fn count_backpressure(&self, waiting: &mut Waiting) {
-        let now = self.shared.clock.now();
+    fn count_backpressure(&self, waiting: &mut Waiting, now: Micros) {
         let nanos = now.saturating_sub(waiting.counted).max(0).unsigned_abs() * 1000;
         let long = |until: Micros| until.saturating_sub(waiting.since) >= LONG_WAIT;
         let tell = long(now) && !long(waiting.counted);
-        Backpressure { stats: self.shared.queues[waiting.sink].stats(), nanos, tell }.emit();
+        if let Some(sink) = waiting.sink {
+            Backpressure { stats: self.shared.queues[sink].stats(), nanos, tell }.emit();
+        }
         self.tasks.iter().for_each(|task| task.count_backpressure(nanos));
         waiting.counted = now;
     }
 
-    /// With a trigger interval: sleeps until the next round is due.
-    fn wait_for_round(&self, began: &mut Micros, thread: &ThreadStats) {
-        let interval = self.shared.settings.trigger_interval.as_micros() as Micros;
-        if interval == 0 {
-            return;
+    /// With a trigger interval: how long the next round must wait, at most for the look at a stop.
+    fn until_due(&mut self) -> Option<Duration> {
+        let due = self.due?;
+        let now = self.shared.clock.now();
+        if now < due {
+            return Some(Duration::from_micros((due - now).min(50_000).unsigned_abs()));
         }
-        let due = began.saturating_add(interval);
-        loop {
-            let now = self.shared.clock.now();
-            thread.beat(now);
-            if now >= due || self.stop.load(Relaxed) {
-                *began = now;
-                return;
-            }
-            self.shared.clock.sleep(Duration::from_micros((due - now).min(50_000) as u64));
+        (self.round_began, self.due) = (now, None);
+        None
+    }
+}
+
+impl Work for Worker {
+    /// A round over its tasks, if it is due and there is room for what it gives.
+    ///
+    /// # Errors
+    /// A permanent error of a source or an operator.
+    fn step(&mut self) -> Result<Next> {
+        if self.stop.load(Relaxed) {
+            return self.end();
+        }
+        if let Some(wait) = self.until_due() {
+            return Ok(Next::After(wait));
+        }
+        if !self.has_room() {
+            return Ok(Next::Queue(LOOK_FOR_ROOM));
+        }
+        self.round()
+    }
+
+    fn wait(&self, at_most: Duration) {
+        match (self.waiting, &self.shared.commits) {
+            (Some(Waiting { sink: Some(sink), .. }), _) => self.shared.queues[sink].wait_for_room(at_most),
+            (Some(_), Some(commits)) => commits.queue.wait_for_room(at_most),
+            _ => {}
         }
     }
 }
