@@ -13,7 +13,6 @@
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
 mod backoff;
-mod checkpoint;
 mod coalesce;
 mod committer;
 mod dataflow;
