@@ -7,6 +7,7 @@
 //! One task = one partition number of the pipeline's sources. Tasks share nothing.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod connect;
 pub mod error;
 pub mod failpoint;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Rele
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bindings::Bindings;
-use super::checkpoint::{Checkpoints, digest};
 use super::committer::{Commits, Committer};
 use super::feed::{self, Feed};
 use super::keeper::Keeper;
@@ -18,8 +17,9 @@ use super::settings::Settings;
 use super::stats::PipelineStats;
 use super::task::{Shared, Task};
 use super::worker::Worker;
+use crate::checkpoint::{Checkpoints, Origin, digest};
 use crate::graph::{Graph, NodeId};
-use crate::journal::{Journal, LocalJournal};
+use crate::journal::{Journal, LocalJournal, Recorded};
 use crate::sink::Sink;
 use crate::time::{Clock, Micros};
 use crate::{Error, Result};
@@ -116,8 +116,12 @@ impl Assembly {
         partitions.sort_unstable();
         let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
         let mut journal = journal_of(bindings.journal, &settings)?;
-        let recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
-        let begun = recorded.genesis.as_ref().map(|g| g.lineage.clone());
+        let mut recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
+        let (explained, parts) = (graph.explain(), parts_of(&sources)?);
+        let digest = digest(&explained);
+        let origin = Origin { graph: digest.clone(), tasks, parts };
+        let checkpoints = checkpoints_of(graph, origin, &settings);
+        let begun = life(checkpoints.as_ref(), journal.as_mut(), &mut recorded)?;
         let commits = journal.as_ref().map(|journal| {
             Arc::new(Commits {
                 queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
@@ -135,10 +139,7 @@ impl Assembly {
             commits,
             settings,
         });
-        let (explained, parts) = (graph.explain(), parts_of(&sources)?);
-        let dir = shared.settings.checkpoint_dir.clone().filter(|_| !shared.settings.bounded);
-        let checkpoints = dir.map(|dir| Checkpoints::new(dir, &explained, tasks, parts));
-        let (digest, mut sinks) = (digest(&explained), bindings.sinks);
+        let mut sinks = bindings.sinks;
         let opening =
             Opening { graph, digest: &digest, sources: &sources, places, shared: &shared, checkpoints: checkpoints.as_ref() };
         let tasks = opening.tasks(journal.as_mut(), recorded, &mut sinks)?;
@@ -208,11 +209,44 @@ impl Shared {
 
 /// The journal that a run keeps: the bus's, else one beside the checkpoints; none where no state is kept.
 fn journal_of(on_bus: Option<Box<dyn Journal>>, settings: &Settings) -> Result<Option<Box<dyn Journal>>> {
-    let Some(dir) = settings.checkpoint_dir.as_ref().filter(|_| !settings.bounded) else { return Ok(None) };
-    Ok(Some(match on_bus {
-        Some(journal) => journal,
-        None => Box::new(LocalJournal::open(&dir.join("journal"))?),
+    if settings.checkpoints.is_none() || settings.bounded {
+        return Ok(None);
+    }
+    Ok(Some(match (on_bus, &settings.journal_dir) {
+        (Some(journal), _) => journal,
+        (None, Some(dir)) => Box::new(LocalJournal::open(dir)?),
+        (None, None) => return Err(Error::invalid("checkpoints are kept, and there is no place for the journal")),
     }))
+}
+
+/// Where state is kept, if it is.
+fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<Checkpoints> {
+    let storage = settings.checkpoints.clone().filter(|_| !settings.bounded)?;
+    let nodes = graph.nodes.iter().map(|node| node.name.clone()).collect();
+    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes))
+}
+
+/// The life of the pipeline that goes on: the journal's, or the one that a reset of the checkpoints begins; the journal is
+/// then begun anew. `None`: the first one begins.
+fn life(
+    checkpoints: Option<&Checkpoints>,
+    journal: Option<&mut Box<dyn Journal>>,
+    recorded: &mut Recorded,
+) -> Result<Option<String>> {
+    let recorded_life = recorded.genesis.as_ref().map(|g| g.lineage.clone());
+    let reset = checkpoints.map(|c| c.reset_since(recorded_life.as_deref())).transpose()?.flatten();
+    let Some(lineage) = reset else { return Ok(recorded_life) };
+    if let (Some(journal), Some(genesis)) = (journal, &mut recorded.genesis) {
+        tracing::info!(
+            event = "reset",
+            "the checkpoints were reset: {lineage} begins, the records of {} are dropped",
+            genesis.lineage
+        );
+        genesis.lineage.clone_from(&lineage);
+        journal.begin(genesis)?;
+        recorded.records.clear();
+    }
+    Ok(Some(lineage))
 }
 
 /// A name for a new life of a pipeline, safe in file names. Two lives of one name never begin in the same microsecond.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoints, Written};
 use super::events::{CheckpointFailed, CheckpointWritten, Event, PositionsKept};
 use super::part::{Next, Work};
 use super::positions::Place;
 use super::task::Shared;
 use crate::Result;
+use crate::checkpoint::{Checkpoints, Written};
 use crate::source::Source;
 use crate::time::Stopwatch;
 

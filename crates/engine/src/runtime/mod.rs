@@ -15,7 +15,6 @@
 mod assembly;
 mod backoff;
 mod bindings;
-mod checkpoint;
 mod coalesce;
 mod committer;
 mod dataflow;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use super::checkpoint::{Checkpoint, Checkpoints, Position};
 use super::dataflow::Dataflow;
 use super::input::Input;
 use super::positions::Place;
 use super::recovery::{Found, FoundTask, check_sink};
 use super::task::{Shared, Task};
 use super::watermark::Watermark;
+use crate::checkpoint::{Checkpoint, Checkpoints, Position};
 use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
 use crate::journal::{Genesis, Journal, Record, Recorded, Stop};
 use crate::sink::Sink;
@@ -166,7 +166,7 @@ impl Opening<'_> {
         if !self.shared.settings.bounded
             && let Some(offset) = source.committed(partition)?
         {
-            if self.shared.settings.checkpoint_dir.is_some() {
+            if self.shared.settings.checkpoints.is_some() {
                 let name = &node.table.name;
                 tracing::warn!(
                     "source {name}, partition {partition}: goes on at offset {offset} with empty state: its checkpoint is missing"

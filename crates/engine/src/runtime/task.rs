@@ -8,7 +8,6 @@ mod repeat;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::checkpoint::Checkpoint;
 use super::committer::{Commits, Ended};
 use super::dataflow::Dataflow;
 use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
@@ -19,6 +18,7 @@ use super::settings::Settings;
 use super::stats::{Phase, PhaseTimes, PipelineStats};
 use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
+use crate::checkpoint::Checkpoint;
 use crate::failpoint;
 use crate::graph::NodeId;
 use crate::journal::{Epoch, Record, Stop};
@@ -129,7 +129,7 @@ impl Task {
         let now = self.shared.clock.now();
         let due = now - at >= (settings.checkpoint_interval.as_micros() as Micros).max(10 * took);
         // Between two epochs only: the first of those to be run again may be half done.
-        if settings.checkpoint_dir.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
+        if settings.checkpoints.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
             return Ok(());
         }
         let slot = &self.shared.checkpoints[self.number as usize];

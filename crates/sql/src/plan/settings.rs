@@ -17,6 +17,10 @@ pub struct Settings {
     pub checkpoint_location: Option<String>,
     /// `checkpoint.interval`, 10 seconds by default.
     pub checkpoint_interval: Duration,
+    /// `checkpoint.keep`: how many checkpoints of each task are kept, 2 by default.
+    pub checkpoint_keep: usize,
+    /// `checkpoint.s3.NAME`: options of the object store, by name.
+    pub checkpoint_s3: BTreeMap<String, String>,
     /// `trigger.interval`: rounds are at least this far apart. Zero (the default): continuous.
     pub trigger_interval: Duration,
     /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
@@ -31,6 +35,8 @@ impl Default for Settings {
             pipeline_name: None,
             checkpoint_location: None,
             checkpoint_interval: Duration::from_secs(10),
+            checkpoint_keep: 2,
+            checkpoint_s3: BTreeMap::new(),
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
             state_ttl: None,
@@ -44,8 +50,18 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 6] =
-        ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "progress.interval", "state.ttl"];
+    pub const NAMES: [&'static str; 7] = [
+        "pipeline.name",
+        "checkpoint.location",
+        "checkpoint.interval",
+        "checkpoint.keep",
+        "trigger.interval",
+        "progress.interval",
+        "state.ttl",
+    ];
+
+    /// What begins the names of options of the object store that checkpoints go to.
+    pub const S3: &'static str = "checkpoint.s3.";
 
     /// Reads the settings of a script.
     pub(crate) fn parse(values: &BTreeMap<String, OptionValue>) -> Result<Self> {
@@ -65,6 +81,11 @@ impl Settings {
             "pipeline.name" => self.pipeline_name = Some(value.to_owned()),
             "checkpoint.location" => self.checkpoint_location = Some(value.to_owned()),
             "checkpoint.interval" => self.checkpoint_interval = duration()?,
+            "checkpoint.keep" => {
+                let count = value.parse().ok().filter(|n| (1..=1000).contains(n));
+                let wrong = || Refusal::new(format!("SET {name}: '{value}' is not a number from 1 to 1000"));
+                self.checkpoint_keep = count.ok_or_else(wrong)?;
+            }
             "trigger.interval" => self.trigger_interval = duration()?,
             "progress.interval" => {
                 let least = Duration::from_millis(100);
@@ -73,6 +94,9 @@ impl Settings {
             }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             _ if name.starts_with(Self::METRIC) => {}
+            _ if name.starts_with(Self::S3) => {
+                self.checkpoint_s3.insert(name[Self::S3.len()..].to_owned(), value.to_owned());
+            }
             _ => return Err(unknown(name)),
         }
         Ok(())
