@@ -13,6 +13,8 @@ use crate::suggest;
 pub struct Settings {
     /// `pipeline.name`: consumer group, names of internal things.
     pub pipeline_name: Option<String>,
+    /// `pipeline.instance`: the name of this one among instances that share the pipeline's tasks.
+    pub instance: Option<String>,
     /// `checkpoint.location`: a path or URL.
     pub checkpoint_location: Option<String>,
     /// `checkpoint.interval`, 10 seconds by default.
@@ -29,6 +31,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             pipeline_name: None,
+            instance: None,
             checkpoint_location: None,
             checkpoint_interval: Duration::from_secs(10),
             trigger_interval: Duration::ZERO,
@@ -44,8 +47,21 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 6] =
-        ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "progress.interval", "state.ttl"];
+    pub const NAMES: [&'static str; 7] = [
+        "pipeline.name",
+        "pipeline.instance",
+        "checkpoint.location",
+        "checkpoint.interval",
+        "trigger.interval",
+        "progress.interval",
+        "state.ttl",
+    ];
+
+    /// Why a text cannot be an instance's name, if it cannot: it becomes part of names in other systems.
+    pub fn refuse_instance(name: &str) -> Option<&'static str> {
+        let fits = (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        (!fits).then_some("an instance's name has up to 100 letters, digits, dots, underscores and hyphens")
+    }
 
     /// Reads the settings of a script.
     pub(crate) fn parse(values: &BTreeMap<String, OptionValue>) -> Result<Self> {
@@ -63,6 +79,10 @@ impl Settings {
         };
         match name {
             "pipeline.name" => self.pipeline_name = Some(value.to_owned()),
+            "pipeline.instance" => match Self::refuse_instance(value) {
+                None => self.instance = Some(value.to_owned()),
+                Some(why) => return Err(Refusal::new(format!("SET {name}: '{value}': {why}"))),
+            },
             "checkpoint.location" => self.checkpoint_location = Some(value.to_owned()),
             "checkpoint.interval" => self.checkpoint_interval = duration()?,
             "trigger.interval" => self.trigger_interval = duration()?,
