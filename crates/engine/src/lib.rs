@@ -13,6 +13,7 @@ pub mod error;
 pub mod failpoint;
 pub mod graph;
 pub mod journal;
+pub mod membership;
 pub mod operator;
 pub mod operators;
 pub mod progress;

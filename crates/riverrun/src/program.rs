@@ -85,7 +85,8 @@ impl Program {
         let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;
         let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
         let pipeline = settings.pipeline_name.clone().unwrap_or(stem);
-        let context = Context { pipeline, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
+        let instance = settings.instance.clone();
+        let context = Context { pipeline, instance, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
         Ok(Self { script, graph, settings, metrics, registry, context })
     }
 
@@ -107,6 +108,7 @@ impl Program {
         let local = location.directory().map(Path::to_owned).unwrap_or_else(|| self.local_folder());
         let settings = Settings {
             name: self.context.pipeline.clone(),
+            instance: self.context.instance.clone(),
             progress_interval: self.settings.progress_interval,
             trigger_interval: self.settings.trigger_interval,
             checkpoints,

@@ -13,6 +13,7 @@
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
 mod assembly;
+mod assignment;
 mod backoff;
 mod bindings;
 mod coalesce;
@@ -33,6 +34,7 @@ mod recovery;
 mod settings;
 pub mod stats;
 mod task;
+mod terms;
 mod watermark;
 mod worker;
 

@@ -12,6 +12,8 @@ use crate::progress::Listeners;
 pub struct Settings {
     /// The pipeline's name: who reports progress.
     pub name: String,
+    /// The name of this instance among those that share the pipeline's tasks. `None`: it has none.
+    pub instance: Option<String>,
     /// Read each source to the end that it had when the run began, close all windows, and stop.
     pub bounded: bool,
     /// Rounds of reading are at least this far apart. Zero: continuous.
@@ -48,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             name: "pipeline".into(),
+            instance: None,
             bounded: false,
             trigger_interval: Duration::ZERO,
             epoch_rows: 65_536,

@@ -13,6 +13,8 @@ use crate::suggest;
 pub struct Settings {
     /// `pipeline.name`: consumer group, names of internal things.
     pub pipeline_name: Option<String>,
+    /// `pipeline.instance`: the name of this one among instances that share the pipeline's tasks.
+    pub instance: Option<String>,
     /// `checkpoint.location`: a path or URL.
     pub checkpoint_location: Option<String>,
     /// `checkpoint.interval`, 10 seconds by default.
@@ -33,6 +35,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             pipeline_name: None,
+            instance: None,
             checkpoint_location: None,
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_keep: 2,
@@ -50,8 +53,9 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: [&'static str; 8] = [
         "pipeline.name",
+        "pipeline.instance",
         "checkpoint.location",
         "checkpoint.interval",
         "checkpoint.keep",
@@ -62,6 +66,12 @@ impl Settings {
 
     /// What begins the names of options of the object store that checkpoints go to.
     pub const S3: &'static str = "checkpoint.s3.";
+
+    /// Why a text cannot be an instance's name, if it cannot: it becomes part of names in other systems.
+    pub fn refuse_instance(name: &str) -> Option<&'static str> {
+        let fits = (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        (!fits).then_some("an instance's name has up to 100 letters, digits, dots, underscores and hyphens")
+    }
 
     /// Reads the settings of a script.
     pub(crate) fn parse(values: &BTreeMap<String, OptionValue>) -> Result<Self> {
@@ -79,6 +89,10 @@ impl Settings {
         };
         match name {
             "pipeline.name" => self.pipeline_name = Some(value.to_owned()),
+            "pipeline.instance" => match Self::refuse_instance(value) {
+                None => self.instance = Some(value.to_owned()),
+                Some(why) => return Err(Refusal::new(format!("SET {name}: '{value}': {why}"))),
+            },
             "checkpoint.location" => self.checkpoint_location = Some(value.to_owned()),
             "checkpoint.interval" => self.checkpoint_interval = duration()?,
             "checkpoint.keep" => {
