@@ -319,7 +319,7 @@ pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> 
 
 /// The array, copied where it would hold on to much more memory than its rows need: a slice of a large batch, strings in a
 /// decoder's buffer. (Views within lists keep their buffers.)
-pub(super) fn unshared(array: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn unshared(array: &ArrayRef) -> Result<ArrayRef> {
     if array.get_array_memory_size() <= 2 * needed(array) + SLACK {
         return Ok(array.clone());
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::size_of;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 
@@ -16,6 +16,7 @@ use crate::Result;
 use crate::operator::StateSize;
 use crate::state::live::Live;
 use crate::state::parts::{self, SavedPart, Snapshot};
+use crate::state::row_store::unshared;
 use crate::time::Micros;
 
 /// Buckets are 2^16 microseconds long, about 66 ms.
@@ -161,13 +162,14 @@ impl Waiting {
     /// Makes one of batches that no snapshot has had and that stand side by side.
     fn join(&mut self) -> Result<()> {
         let known = self.batches.iter().rposition(|batch| batch.number.is_some()).map_or(0, |last| last + 1);
-        let mut run: Vec<Arrived> = Vec::new();
+        let (mut run, mut rows) = (Vec::new(), 0);
         for batch in self.batches.split_off(known) {
-            let rows: usize = run.iter().map(|b| b.rows.num_rows()).sum();
             if batch.waiting == 0 || rows + batch.rows.num_rows() > MAX_ROWS {
                 self.close(&mut run)?;
+                rows = 0;
             }
             if batch.waiting > 0 {
+                rows += batch.rows.num_rows();
                 run.push(batch);
             }
         }
@@ -175,14 +177,18 @@ impl Waiting {
     }
 
     fn close(&mut self, run: &mut Vec<Arrived>) -> Result<()> {
-        if run.len() <= 1 {
-            self.batches.extend(run.pop());
-            return Ok(());
-        }
-        let rows = concat_batches(&self.schema, run.iter().map(|b| &b.rows))?;
+        let Some(from) = run.first().map(|batch| batch.from) else { return Ok(()) };
+        let rows = match &run[..] {
+            [batch] => batch.rows.clone(),
+            _ => concat_batches(&self.schema, run.iter().map(|b| &b.rows))?,
+        };
+        // A file would hold all of a buffer that the rows need a part of.
+        let columns = rows.columns().iter().map(unshared).collect::<Result<_>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         self.size.bytes = self.size.bytes + bytes(&rows) - run.iter().map(|b| bytes(&b.rows)).sum::<u64>();
         let waiting = run.iter().map(|b| b.waiting).sum();
-        self.batches.push_back(Arrived { number: None, from: run[0].from, rows, waiting });
+        self.batches.push_back(Arrived { number: None, from, rows, waiting });
         run.clear();
         Ok(())
     }
