@@ -265,6 +265,10 @@ impl Journal for KafkaJournal {
 
     fn join(&mut self, tasks: u32) -> Result<Option<Box<dyn Membership>>> {
         let Some(group) = self.group.clone() else { return Ok(None) };
+        if self.topic.find()?.is_none() {
+            self.topic.ensure(tasks)?;
+            self.take_over()?;
+        }
         let journal = (self.config.clone(), self.topic.name.clone());
         Ok(Some(Box::new(Members::join(group, &self.instance, tasks, self.fence.clone(), journal)?)))
     }
