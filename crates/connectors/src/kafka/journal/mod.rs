@@ -289,8 +289,9 @@ impl Journal for KafkaJournal {
                 transactions.send(entry(topic, 0, OWNER, owner.as_bytes()))?;
                 (0..=genesis.tasks as i32).try_for_each(|p| transactions.send(entry(topic, p, GENESIS, &bytes)))
             });
-            // What was there of another life.
+            // What was there of another life; but not who the instances are.
             let mut before = sent?;
+            before.retain(|(partition, _)| *partition > 0);
             before.sort_unstable();
             before.dedup_by_key(|(partition, _)| *partition);
             self.topic.cut(&before);
