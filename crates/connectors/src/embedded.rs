@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
+use riverrun_engine::connect::Context;
 use riverrun_engine::{Error, Result};
 
 /// The key under which a sink keeps the last epoch of a task. A lineage holds no zero byte.
@@ -23,6 +24,13 @@ pub(crate) fn position_key(lineage: &str, sink: &str, task: u32) -> Vec<u8> {
 pub(crate) fn parse_epoch(value: Option<&[u8]>) -> Result<u64> {
     let damaged = |_| Error::permanent("the store is damaged: the position of a sink is not 8 bytes");
     value.map_or(Ok(0), |value| value.try_into().map(u64::from_be_bytes).map_err(damaged))
+}
+
+/// Refuses an instance that shares its pipeline with others: what an embedded store holds is one process's.
+pub(crate) fn check_alone(context: &Context, what: &str) -> Result<()> {
+    let Some(instance) = &context.instance else { return Ok(()) };
+    let error = Error::invalid(format!("instance '{instance}': {what} is one process's, and instances share a pipeline's tasks"));
+    Err(error.hint("use tables that all instances reach (kafka, delta, files), or one instance without a name"))
 }
 
 /// Names the process that has a directory open, for those who come second.

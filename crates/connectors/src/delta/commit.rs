@@ -32,14 +32,17 @@ pub(super) struct Roll {
     files: Vec<DataFile>,
     stored: usize,
     positions: Vec<Position>,
+    /// Whether the snapshot may be newer than what the positions were read from.
+    renewed: bool,
     /// The table's version when a commit was last tried.
     tried_at: Option<Version>,
 }
 
 impl Roll {
-    /// Files, and the positions of the tasks whose rows they hold.
-    pub fn new(files: Vec<DataFile>, positions: Vec<Position>) -> Self {
-        Self { files, stored: 0, positions, tried_at: None }
+    /// Files, and the positions of the tasks whose rows they hold; `renewed`: the snapshot may be newer than what those were
+    /// read from.
+    pub fn new(files: Vec<DataFile>, positions: Vec<Position>, renewed: bool) -> Self {
+        Self { files, stored: 0, positions, renewed, tried_at: None }
     }
 
     /// Puts the files and commits them; returns the version that holds them. After an error: call again.
@@ -53,7 +56,7 @@ impl Roll {
         if let Some(version) = self.find(table).await? {
             return Ok(version);
         }
-        if self.tried_at.is_some_and(|at| table.version() != Some(at)) {
+        if self.renewed || self.tried_at.is_some_and(|at| table.version() != Some(at)) {
             self.check_positions(table).await?;
         }
         self.tried_at = table.version();

@@ -6,18 +6,19 @@
 //! alone make no commit: their position goes with the next one. A commit goes onto those positions that the last one left:
 //! where another run has moved them, this one stops.
 //!
-//! Where instances share the tasks, each task has a [`Lane`] of its own, with its own files and commits: where an earlier
-//! owner has moved a task's position, only that task's files are dropped, and the task is taken anew.
+//! Where instances share the tasks, an earlier owner of a task may have moved its position while this one was taking it. What
+//! is held is then dropped, and the tasks whose rows were in it are taken anew ([`Sink::take_moved`]): a commit is all or
+//! nothing for all tasks in it. That is rare, and files of one task each would be many small ones always.
 //!
-//! Invariants: at most one roll of a lane is under way; its rows come before those that are open. [`Flushed::All`] is said only
-//! when no lane holds rows. Nothing depends on wall time but when a roll is due.
+//! Invariants: at most one roll is under way; its rows come before those that are open. [`Flushed::All`] is said only
+//! when neither holds rows. Nothing depends on wall time but when a roll is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::transaction::{CommitConflictError, TransactionError};
 use deltalake_core::logstore::LogStoreRef;
-use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use riverrun_engine::batch::Change;
 use riverrun_engine::graph::SinkNode;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
@@ -35,21 +36,9 @@ pub struct DeltaSink {
     config: Config,
     /// The table's name in the script.
     name: String,
-    /// Of the rows that arrive.
-    rows: SchemaRef,
     /// Application ids are this and the task: `lineage/sink/`. `None`: no positions are kept.
     id: Option<String>,
     table: DeltaTable,
-    /// One for all tasks, number 0; or by task, where instances share them.
-    lanes: BTreeMap<u32, Lane>,
-    by_task: bool,
-    /// Tasks whose position was moved.
-    moved: Vec<u32>,
-    io: Io,
-}
-
-/// Rows on their way into the table.
-struct Lane {
     writer: Writer,
     /// The newest epoch of each task.
     epochs: BTreeMap<u32, u64>,
@@ -58,37 +47,16 @@ struct Lane {
     /// When the first open row was seen by `flush`.
     open_since: Option<Micros>,
     roll: Option<Roll>,
-}
-
-impl Lane {
-    async fn open(table: &DeltaTable, rows: &SchemaRef, committed: BTreeMap<u32, u64>) -> DeltaResult<Self> {
-        let writer = Writer::open(table, rows).await?;
-        Ok(Self { writer, epochs: committed.clone(), committed, open_since: None, roll: None })
-    }
-
-    /// Ends the open files; what they hold is on its way. `id`: what application ids begin with.
-    fn start_roll(&mut self, io: &Io, id: Option<&String>) -> Result<()> {
-        let files = io.run(self.writer.finish()).map_err(|e| Error::permanent(format!("cannot finish Parquet files: {e}")))?;
-        let position = |id: &String, task: &u32, epoch: &u64| Position {
-            id: format!("{id}{task}"),
-            before: self.committed.get(task).map(|epoch| *epoch as i64),
-            epoch: *epoch as i64,
-        };
-        let positions = match id {
-            Some(id) => self.epochs.iter().map(|(task, epoch)| position(id, task, epoch)).collect(),
-            None => Vec::new(),
-        };
-        self.roll = Some(Roll::new(files, positions));
-        self.committed.clone_from(&self.epochs);
-        self.open_since = None;
-        Ok(())
-    }
-
-    fn is_due(&mut self, now: Micros, config: &Config) -> bool {
-        let since = *self.open_since.get_or_insert(now);
-        let interval = i64::try_from(config.roll_interval.as_micros()).unwrap_or(i64::MAX);
-        now.saturating_sub(since) >= interval || self.writer.bytes() >= config.roll_size
-    }
+    /// Tasks with rows in the open files, and in the roll.
+    open: BTreeSet<u32>,
+    rolling: BTreeSet<u32>,
+    /// Whether instances share the tasks.
+    shares: bool,
+    /// Tasks whose rows were dropped since others had moved a position: nothing is taken of them until they are taken anew.
+    moved: BTreeSet<u32>,
+    /// Those that were not told yet.
+    untold: Vec<u32>,
+    io: Io,
 }
 
 impl DeltaSink {
@@ -103,32 +71,79 @@ impl DeltaSink {
     pub(super) fn open_at(log: LogStoreRef, config: Config, name: String, rows: &SchemaRef) -> Result<Self> {
         let io = Io::new()?;
         let table = io.run(open_for_rows(log, &config, rows))?;
-        let lane = io.run(Lane::open(&table, rows, BTreeMap::new())).map_err(|e| failed("open", &config.path, e))?;
-        let (lanes, rows) = (BTreeMap::from([(0, lane)]), rows.clone());
-        Ok(Self { config, name, rows, id: None, table, lanes, by_task: false, moved: Vec::new(), io })
+        let writer = io.run(Writer::open(&table, rows)).map_err(|e| failed("open", &config.path, e))?;
+        let (epochs, committed) = (BTreeMap::new(), BTreeMap::new());
+        let (open, rolling, moved, untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let (id, open_since, roll, shares) = (None, None, None, false);
+        Ok(Self { config, name, id, table, writer, epochs, committed, open_since, roll, open, rolling, shares, moved, untold, io })
     }
 
-    /// Commits what is on its way in a lane.
-    fn land(&mut self, number: u32) -> Result<()> {
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
-        let Some(roll) = &mut lane.roll else { return Ok(()) };
+    /// Ends the open files; what they hold is on its way.
+    fn start_roll(&mut self) -> Result<()> {
+        let files =
+            self.io.run(self.writer.finish()).map_err(|e| Error::permanent(format!("cannot finish Parquet files: {e}")))?;
+        let position = |id: &String, task: &u32, epoch: &u64| Position {
+            id: format!("{id}{task}"),
+            before: self.committed.get(task).map(|epoch| *epoch as i64),
+            epoch: *epoch as i64,
+        };
+        let positions = match &self.id {
+            Some(id) => self.epochs.iter().map(|(task, epoch)| position(id, task, epoch)).collect(),
+            None => Vec::new(),
+        };
+        self.roll = Some(Roll::new(files, positions, self.shares));
+        self.committed.clone_from(&self.epochs);
+        self.rolling = std::mem::take(&mut self.open);
+        self.open_since = None;
+        Ok(())
+    }
+
+    /// Commits what is on its way.
+    fn land(&mut self) -> Result<()> {
+        let Some(roll) = &mut self.roll else { return Ok(()) };
         match self.io.run(roll.land(&mut self.table)) {
             Ok(version) => {
                 tracing::debug!("the Delta table at {} is at version {version}", self.config.path);
-                lane.roll = None;
+                self.roll = None;
+                self.rolling.clear();
                 Ok(())
             }
-            Err(error) if self.by_task && is_moved(&error) => {
-                self.lanes.remove(&number);
-                self.moved.push(number);
-                Ok(())
-            }
+            Err(error) if self.shares && is_moved(&error) => self.drop_held(),
             Err(error) => Err(self.explain(failed("write", &self.config.path, error))),
         }
     }
 
+    /// Drops all rows that are held; their tasks are to be taken anew.
+    fn drop_held(&mut self) -> Result<()> {
+        drop(self.io.run(self.writer.finish()));
+        self.roll = None;
+        self.open_since = None;
+        let dropped: BTreeSet<u32> = self.open.iter().chain(&self.rolling).copied().collect();
+        for task in &dropped {
+            self.epochs.remove(task);
+            self.committed.remove(task);
+        }
+        self.open.clear();
+        self.rolling.clear();
+        self.untold.extend(&dropped);
+        self.moved.extend(dropped);
+        Ok(())
+    }
+
+    /// A task's rows are not wanted any more, nor is its position ours to move.
+    fn forget(&mut self, task: u32) -> Result<()> {
+        if self.open.contains(&task) || self.rolling.contains(&task) {
+            self.drop_held()?;
+        }
+        self.epochs.remove(&task);
+        self.committed.remove(&task);
+        self.moved.remove(&task);
+        self.untold.retain(|moved| *moved != task);
+        Ok(())
+    }
+
     /// The last epochs of these tasks that the table holds.
-    fn positions(&mut self, lineage: &str, tasks: impl Iterator<Item = u32> + Send) -> Result<BTreeMap<u32, u64>> {
+    fn positions(&mut self, lineage: &str, tasks: Vec<u32>) -> Result<BTreeMap<u32, u64>> {
         let id = format!("{lineage}/{}/", self.name);
         let Self { io, table, .. } = self;
         let found = io.run(async {
@@ -152,65 +167,64 @@ impl DeltaSink {
             _ => error,
         }
     }
+
+    fn is_due(&self, now: Micros) -> bool {
+        let interval = i64::try_from(self.config.roll_interval.as_micros()).unwrap_or(i64::MAX);
+        let waited = self.open_since.map_or(0, |since| now.saturating_sub(since));
+        waited >= interval || self.writer.bytes() >= self.config.roll_size
+    }
 }
 
 /// Whether somebody else moved a position that a commit goes onto.
 fn is_moved(error: &DeltaTableError) -> bool {
-    let conflict = match error {
-        DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } => conflict,
-        _ => return false,
-    };
+    let DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } = error else { return false };
     matches!(conflict, CommitConflictError::ConcurrentTransaction)
 }
 
 impl Sink for DeltaSink {
     fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
-        let found = self.positions(lineage, 0..tasks)?;
+        let found = self.positions(lineage, (0..tasks).collect())?;
         let told = (0..tasks).map(|task| found.get(&task).copied().unwrap_or_default()).collect();
-        if let Some(lane) = self.lanes.get_mut(&0) {
-            (lane.epochs, lane.committed) = (found.clone(), found);
-        }
+        self.epochs.clone_from(&found);
+        self.committed = found;
         Ok(Some(told))
     }
 
     fn take(&mut self, lineage: &str, tasks: &[u32]) -> Result<Option<Vec<u64>>> {
-        if !std::mem::replace(&mut self.by_task, true) {
-            self.lanes.clear();
-        }
-        let found = self.positions(lineage, tasks.iter().copied())?;
-        for task in tasks {
-            let committed = found.get_key_value(task).map(|(task, epoch)| (*task, *epoch)).into_iter().collect();
-            let lane = self.io.run(Lane::open(&self.table, &self.rows, committed));
-            self.lanes.insert(*task, lane.map_err(|e| failed("open", &self.config.path, e))?);
-        }
+        self.shares = true;
+        tasks.iter().try_for_each(|task| self.forget(*task))?;
+        let found = self.positions(lineage, tasks.to_vec())?;
+        self.epochs.extend(&found);
+        self.committed.extend(&found);
         Ok(Some(tasks.iter().map(|task| found.get(task).copied().unwrap_or_default()).collect()))
     }
 
     fn release(&mut self, task: u32) {
-        if self.by_task {
-            self.lanes.remove(&task);
+        if let Err(error) = self.forget(task) {
+            tracing::debug!(%error, "delta");
         }
     }
 
     fn take_moved(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.moved)
+        std::mem::take(&mut self.untold)
     }
 
     fn write(&mut self, output: &EpochOutput) -> Result<()> {
-        let number = if self.by_task { output.task } else { 0 };
-        if self.lanes.get(&number).is_some_and(|lane| lane.writer.bytes() >= self.config.roll_size) {
+        if self.writer.bytes() >= self.config.roll_size {
             // Both the open files and the roll are full: this must succeed before more is taken.
-            self.land(number)?;
-            if let Some(lane) = self.lanes.get_mut(&number) {
-                lane.start_roll(&self.io, self.id.as_ref())?;
-            }
+            self.land()?;
+            self.start_roll()?;
         }
-        // A task whose position was moved, or that is not held: what comes of it is not wanted.
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
-        lane.epochs.insert(output.task, output.epoch);
+        if self.moved.contains(&output.task) {
+            return Ok(());
+        }
+        self.epochs.insert(output.task, output.epoch);
+        if output.rows() > 0 {
+            self.open.insert(output.task);
+        }
         for batch in &output.batches {
             match batch.change {
-                Change::Insert | Change::Late => self.io.run(lane.writer.write(&batch.rows))?,
+                Change::Insert | Change::Late => self.io.run(self.writer.write(&batch.rows))?,
                 Change::Upsert | Change::Delete => {
                     let error = Error::permanent(format!("the Delta table at {} takes new rows only", self.config.path));
                     return Err(error.hint("set emit = 'append' on the sink"));
@@ -221,14 +235,14 @@ impl Sink for DeltaSink {
     }
 
     fn flush(&mut self, now: Micros, force: bool) -> Result<Flushed> {
-        for number in self.lanes.keys().copied().collect::<Vec<_>>() {
-            self.land(number)?;
-            let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.writer.rows() > 0) else { continue };
-            if lane.is_due(now, &self.config) || force {
-                lane.start_roll(&self.io, self.id.as_ref())?;
-                self.land(number)?;
+        self.land()?;
+        if self.writer.rows() > 0 {
+            self.open_since.get_or_insert(now);
+            if force || self.is_due(now) {
+                self.start_roll()?;
+                self.land()?;
             }
         }
-        Ok(if self.lanes.values().all(|lane| lane.writer.rows() == 0) { Flushed::All } else { Flushed::Pending })
+        Ok(if self.writer.rows() == 0 { Flushed::All } else { Flushed::Pending })
     }
 }

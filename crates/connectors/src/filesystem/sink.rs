@@ -101,7 +101,15 @@ impl FolderSink {
                 return Err(Error::permanent(what).hint("stop one of them, or give it another pipeline.name"));
             }
         }
-        open.put(&self.names, task)?;
+        if let Err(error) = open.put(&self.names, task) {
+            // Who takes the task removes what an earlier owner left unfinished.
+            if self.taken.is_some() && open.is_gone() {
+                self.release(task);
+                self.moved.push(task);
+                return Ok(());
+            }
+            return Err(error);
+        }
         self.positions.insert(task, open.last_epoch);
         self.open.remove(&task);
         Ok(())
@@ -186,6 +194,11 @@ impl OpenFile {
         written.map_err(|e| io_error("cannot write to", file.path(), &e))?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Whether somebody removed it.
+    fn is_gone(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| !file.path().exists())
     }
 
     /// Writes the bytes that end the file.

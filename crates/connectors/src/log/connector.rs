@@ -12,6 +12,7 @@ use riverrun_engine::table::{Capabilities, Table};
 use super::config::Config;
 use super::sink::{LogSink, key_column};
 use super::source::LogSource;
+use crate::embedded::check_alone;
 use crate::connector::Connector;
 
 pub(super) struct LogConnector;
@@ -35,10 +36,12 @@ impl Connector for LogConnector {
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
+        check_alone(context, "the embedded log")?;
         Ok(Arc::new(LogSource::new(node, context)?))
     }
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        check_alone(context, "the embedded log")?;
         Ok(Box::new(LogSink::new(node, context)?))
     }
 }

@@ -11,6 +11,7 @@ use riverrun_engine::{Error, Result};
 
 use super::sink::TableSink;
 use super::source::TableSource;
+use crate::embedded::check_alone;
 use crate::connector::Connector;
 
 pub(super) struct TableConnector;
@@ -30,10 +31,12 @@ impl Connector for TableConnector {
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
+        check_alone(context, "an embedded table")?;
         Ok(Arc::new(TableSource::new(node, context)?))
     }
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        check_alone(context, "an embedded table")?;
         Ok(Box::new(TableSink::new(node, context)?))
     }
 }

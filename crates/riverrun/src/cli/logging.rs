@@ -17,10 +17,13 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, fmt};
 use tracing_subscriber::registry::LookupSpan;
 
+/// What is logged unless `RIVERRUN_LOG` says otherwise. That a commit to a Delta table met another instance's and is tried again
+/// is no news; where that does not help, it is told as the sink's error.
+const DEFAULT: &str = "warn,deltalake_core::kernel::transaction=off,riverrun=info,riverrun_engine=info";
+
 /// Starts to log what `RIVERRUN_LOG` asks for.
 pub fn start() {
-    let filter =
-        EnvFilter::try_from_env("RIVERRUN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,riverrun=info,riverrun_engine=info"));
+    let filter = EnvFilter::try_from_env("RIVERRUN_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     if std::io::stderr().is_terminal() {
         builder.without_time().fmt_fields(debug_fn(for_people)).init();

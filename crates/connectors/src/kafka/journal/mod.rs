@@ -265,6 +265,10 @@ impl Journal for KafkaJournal {
 
     fn join(&mut self, tasks: u32) -> Result<Option<Box<dyn Membership>>> {
         let Some(group) = self.group.clone() else { return Ok(None) };
+        if self.topic.find()?.is_none() {
+            self.topic.ensure(tasks)?;
+            self.take_over()?;
+        }
         let journal = (self.config.clone(), self.topic.name.clone());
         Ok(Some(Box::new(Members::join(group, &self.instance, tasks, self.fence.clone(), journal)?)))
     }
@@ -285,8 +289,9 @@ impl Journal for KafkaJournal {
                 transactions.send(entry(topic, 0, OWNER, owner.as_bytes()))?;
                 (0..=genesis.tasks as i32).try_for_each(|p| transactions.send(entry(topic, p, GENESIS, &bytes)))
             });
-            // What was there of another life.
+            // What was there of another life; but not who the instances are.
             let mut before = sent?;
+            before.retain(|(partition, _)| *partition > 0);
             before.sort_unstable();
             before.dedup_by_key(|(partition, _)| *partition);
             self.topic.cut(&before);
