@@ -38,7 +38,8 @@ fn main() -> Result<()> {
     report("decoder, one thread", rows, text.len(), &watch);
 
     let watch = Stopwatch::start();
-    let context = Context { pipeline: "speed".into(), data_dir: std::env::temp_dir(), clock: Arc::new(SystemClock) };
+    let context =
+        Context { pipeline: "speed".into(), instance: None, data_dir: std::env::temp_dir(), clock: Arc::new(SystemClock) };
     let source = Registry::default().source(&SourceNode { schema: table.schema(), table }, &context)?;
     let mut reader = source.open(0, 0, None)?;
     let mut rows = 0;

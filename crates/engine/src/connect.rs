@@ -16,6 +16,9 @@ use crate::time::Clock;
 pub struct Context {
     /// `SET pipeline.name`: consumer group, names of internal things.
     pub pipeline: String,
+    /// `SET pipeline.instance`, or `--instance`: which of the instances that share the pipeline's tasks. `None`: the only one,
+    /// as far as anybody said.
+    pub instance: Option<String>,
     /// Where embedded stores live when an option names no path of its own.
     pub data_dir: PathBuf,
     /// Wall time.

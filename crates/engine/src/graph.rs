@@ -25,6 +25,7 @@ pub struct Edge {
 }
 
 /// A source, operator or sink.
+#[derive(Clone)]
 pub struct Node {
     /// Name for people and metrics: the table's or view's name, or the operator's, unique in the graph.
     pub name: String,
@@ -38,6 +39,7 @@ pub struct Node {
 }
 
 /// What a node is.
+#[derive(Clone)]
 pub enum NodeKind {
     /// Reads a table.
     Source(SourceNode),
@@ -81,6 +83,7 @@ pub enum Parallelism {
 }
 
 /// A whole script as one graph.
+#[derive(Clone)]
 pub struct Graph {
     /// In topological order.
     pub nodes: Vec<Node>,

@@ -7,11 +7,13 @@
 //! One task = one partition number of the pipeline's sources. Tasks share nothing.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod connect;
 pub mod error;
 pub mod failpoint;
 pub mod graph;
 pub mod journal;
+pub mod membership;
 pub mod operator;
 pub mod operators;
 pub mod progress;

@@ -56,6 +56,26 @@ pub trait Sink: Send {
         Ok(None)
     }
 
+    /// As [`recover`](Sink::recover), where instances share the tasks, for those that come to this one, again and again and
+    /// between writes; what is held of these tasks and is not safe is forgotten. By default `recover` is asked each time: right
+    /// for a sink that holds nothing back.
+    fn take(&mut self, lineage: &str, tasks: &[u32]) -> Result<Option<Vec<u64>>> {
+        let count = tasks.iter().max().map_or(0, |last| last + 1);
+        let all = self.recover(lineage, count)?;
+        Ok(all.map(|all| tasks.iter().map(|task| all.get(*task as usize).copied().unwrap_or(0)).collect()))
+    }
+
+    /// A task is another instance's from now on: what is held of it and is not safe is forgotten.
+    fn release(&mut self, task: u32) {
+        let _ = task;
+    }
+
+    /// Tasks whose position somebody else has moved, since the last call: what was held of them and not safe was forgotten, and
+    /// nothing more is taken of them until they are [taken](Sink::take) again.
+    fn take_moved(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Takes the outputs of one epoch. May buffer; must not wait for long.
     fn write(&mut self, output: &EpochOutput) -> Result<()>;
 

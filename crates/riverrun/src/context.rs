@@ -83,6 +83,7 @@ impl StreamContext {
             sinks: OwnSinks::new(),
             context: Context {
                 pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
+                instance: settings.instance.clone(),
                 data_dir: variables.data_dir(),
                 clock: Arc::new(riverrun_engine::time::SystemClock),
             },

@@ -12,6 +12,7 @@ pub mod cli;
 mod context;
 mod metrics;
 mod program;
+pub mod storage;
 mod tables;
 
 pub use context::StreamContext;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use riverrun_connectors::registry::Registry;
+use riverrun_engine::checkpoint::Storage;
 use riverrun_engine::connect::Context;
 use riverrun_engine::graph::Graph;
 use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
@@ -14,6 +15,8 @@ use riverrun_engine::{Error, Result};
 use riverrun_serve::metrics::declared::Declared;
 use riverrun_sql::plan::{Planned, plan};
 use riverrun_sql::script::Script;
+
+use crate::storage::Location;
 
 /// Values of `${NAME}` in scripts: what was set, else the environment.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +85,8 @@ impl Program {
         let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;
         let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
         let pipeline = settings.pipeline_name.clone().unwrap_or(stem);
-        let context = Context { pipeline, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
+        let instance = settings.instance.clone();
+        let context = Context { pipeline, instance, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
         Ok(Self { script, graph, settings, metrics, registry, context })
     }
 
@@ -96,33 +100,51 @@ impl Program {
 
     /// As [`start`](Program::start), with sinks of one's `own` for the tables of those names.
     pub fn start_with(&self, mut own: BTreeMap<String, Box<dyn Sink>>, settings: Settings) -> Result<Pipeline> {
-        let checkpoint_dir = if settings.bounded { None } else { self.checkpoint_dir()? };
+        let location = self.location()?;
+        let checkpoints: Option<Arc<dyn Storage>> = match settings.bounded {
+            true => None,
+            false => Some(Arc::new(location.open(&self.settings.checkpoint_s3)?)),
+        };
+        let local = location.directory().map(Path::to_owned).unwrap_or_else(|| self.local_folder());
         let settings = Settings {
             name: self.context.pipeline.clone(),
+            instance: self.context.instance.clone(),
             progress_interval: self.settings.progress_interval,
             trigger_interval: self.settings.trigger_interval,
-            checkpoint_dir,
+            checkpoints,
+            checkpoint_keep: self.settings.checkpoint_keep,
+            journal_dir: Some(local.join("journal")),
             checkpoint_interval: self.settings.checkpoint_interval,
             ..settings
         };
         let bindings =
-            Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoint_dir.is_some())?;
+            Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoints.is_some())?;
+        if settings.checkpoints.is_some() && bindings.journal.is_none() && location.directory().is_none() {
+            tracing::info!(
+                "checkpoints go to {location}; the journal is a local file in {}: keep both, or a start is refused",
+                local.display()
+            );
+        }
         Pipeline::start(&self.graph, bindings, settings, self.clock())
     }
 
     /// Where state and positions are kept: `checkpoint.location`, by default in the data directory; one folder per pipeline.
-    fn checkpoint_dir(&self) -> Result<Option<PathBuf>> {
-        let Some(location) = &self.settings.checkpoint_location else {
-            return Ok(Some(self.context.data_dir.join("checkpoints").join(&self.context.pipeline)));
-        };
-        let path = location.strip_prefix("file://").unwrap_or(location);
-        if path.contains("://") {
-            return Err(Error::invalid(format!(
-                "SET checkpoint.location = '{location}': checkpoints go to local directories only"
-            ))
-            .hint("object stores come with exactly-once delivery; give a path"));
+    ///
+    /// # Errors
+    /// It is no path or URL.
+    pub fn location(&self) -> Result<Location> {
+        match &self.settings.checkpoint_location {
+            None => Location::parse(&self.local_folder().to_string_lossy()),
+            Some(location) => {
+                let location = Location::parse(location).map_err(|e| e.within("SET checkpoint.location"))?;
+                Ok(location.folder(&self.context.pipeline))
+            }
         }
-        Ok(Some(Path::new(path).join(&self.context.pipeline)))
+    }
+
+    /// The pipeline's folder in the data directory.
+    pub fn local_folder(&self) -> PathBuf {
+        self.context.data_dir.join("checkpoints").join(&self.context.pipeline)
     }
 
     /// Wall time.

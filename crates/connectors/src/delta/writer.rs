@@ -7,9 +7,8 @@
 //!
 //! One open file per tuple of partition values, rows of all tasks together: with 10 tasks and one date, a file per task
 //! would be ten small files a roll. All tasks are this process's and all their positions are in the one commit, so that it
-//! is all or nothing for all of them. Where processes share the tasks of a table, a file must be of one task (a conflict
-//! then costs that task's files only): there will be one writer for each task, which is why everything that a commit needs
-//! is per writer.
+//! is all or nothing for all of them. Where instances share the tasks of a table, there is a writer for each task: a conflict
+//! then costs that task's files only.
 
 use std::sync::Arc;
 

@@ -33,6 +33,8 @@ pub(super) struct Appender {
     /// Whether it can be locked.
     lockable: bool,
     mark: Option<Kept>,
+    /// Whether it was looked for a mark when tasks were taken: the file's fate is one for all of them.
+    taken: bool,
     encoder: FileEncoder,
     buffer: Vec<u8>,
 }
@@ -60,7 +62,7 @@ impl Appender {
         let lockable = is_file && lock_and_repair(&file, &path)?;
         let encoder = FileEncoder::new(config, schema)?;
         let (name, buffer) = (name.to_owned(), Vec::new());
-        let mut appender = Self { file, path, name, length: 0, is_file, lockable, mark: None, encoder, buffer };
+        let mut appender = Self { file, path, name, length: 0, is_file, lockable, mark: None, taken: false, encoder, buffer };
         appender.length = appender.real_length()?;
         if appender.length > 0 && !appender.ends_with_newline()? {
             // A line that an earlier run did not finish costs itself, not the next one.
@@ -175,6 +177,15 @@ impl Sink for Appender {
         let last = (0..tasks).map(|task| mark.epochs.get(&task).copied().unwrap_or(0)).collect();
         self.mark = Some(Kept { path, mark, behind: false });
         Ok(Some(last))
+    }
+
+    fn take(&mut self, lineage: &str, tasks: &[u32]) -> Result<Option<Vec<u64>>> {
+        if self.mark.is_none() && !std::mem::replace(&mut self.taken, true) {
+            let count = tasks.iter().max().map_or(0, |last| last + 1);
+            self.recover(lineage, count)?;
+        }
+        let epoch_of = |kept: &Kept, task: &u32| kept.mark.epochs.get(task).copied().unwrap_or(0);
+        Ok(self.mark.as_ref().map(|kept| tasks.iter().map(|task| epoch_of(kept, task)).collect()))
     }
 
     fn write(&mut self, output: &EpochOutput) -> Result<()> {

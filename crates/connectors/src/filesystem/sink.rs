@@ -7,7 +7,7 @@
 //! Invariants: a file never replaces another. The files of a task appear in the order of their epochs, so that the greatest
 //! epoch in a name is how far the task is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use arrow::datatypes::SchemaRef;
@@ -31,6 +31,10 @@ pub(super) struct FolderSink {
     /// The last epoch of each task in a finished file, where positions are kept.
     positions: BTreeMap<u32, u64>,
     open: BTreeMap<u32, OpenFile>,
+    /// Whether instances share the tasks: then these were taken.
+    taken: Option<BTreeSet<u32>>,
+    /// Tasks whose position was moved.
+    moved: Vec<u32>,
 }
 
 /// A file that is not finished.
@@ -51,7 +55,8 @@ impl FolderSink {
     pub fn create(config: Config, name: &str, schema: &SchemaRef) -> Result<Self> {
         std::fs::create_dir_all(&config.path).map_err(|e| io_error("cannot create folder", &config.path, &e))?;
         let (names, name, schema) = (Names::new(&config), name.to_owned(), schema.clone());
-        Ok(Self { config, name, schema, names, positions: BTreeMap::new(), open: BTreeMap::new() })
+        let (positions, open, moved) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Ok(Self { config, name, schema, names, positions, open, taken: None, moved })
     }
 
     fn begin(&self, output: &EpochOutput) -> Result<OpenFile> {
@@ -83,8 +88,13 @@ impl FolderSink {
         open.end()?;
         if let Some(found) = found {
             let [known, found] = [&self.positions, found].map(|positions| positions.get(&task).copied().unwrap_or(0));
-            let mut own = self.names.finished(task, open.first_epoch, open.last_epoch);
-            if known != found && !own.any(|name| name.exists()) {
+            let own = self.names.finished(task, open.first_epoch, open.last_epoch).any(|name| name.exists());
+            if known != found && !own {
+                if self.taken.is_some() {
+                    self.release(task);
+                    self.moved.push(task);
+                    return Ok(());
+                }
                 let folder = self.names.folder().display();
                 let what =
                     format!("{folder}: task {task} is at epoch {found}, not {known}: another run of this pipeline writes there");
@@ -107,9 +117,34 @@ impl Sink for FolderSink {
         Ok(Some((0..tasks).map(|task| self.positions.get(&task).copied().unwrap_or(0)).collect()))
     }
 
+    fn take(&mut self, lineage: &str, tasks: &[u32]) -> Result<Option<Vec<u64>>> {
+        self.names.keep_positions(lineage, &self.name);
+        for task in tasks {
+            self.open.remove(task);
+            // First, as when the folder is one run's alone; others are at work on the files of other tasks.
+            self.names.remove_unfinished_of(*task)?;
+        }
+        self.taken.get_or_insert_default().extend(tasks);
+        let found = self.names.positions()?;
+        let last: Vec<u64> = tasks.iter().map(|task| found.get(task).copied().unwrap_or(0)).collect();
+        self.positions.extend(tasks.iter().copied().zip(last.iter().copied()));
+        Ok(Some(last))
+    }
+
+    fn release(&mut self, task: u32) {
+        self.open.remove(&task);
+        if let Some(taken) = &mut self.taken {
+            taken.remove(&task);
+        }
+    }
+
+    fn take_moved(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.moved)
+    }
+
     fn write(&mut self, output: &EpochOutput) -> Result<()> {
         refuse_deletes(output)?;
-        if output.rows() == 0 {
+        if output.rows() == 0 || self.taken.as_ref().is_some_and(|taken| !taken.contains(&output.task)) {
             return Ok(());
         }
         if !self.open.contains_key(&output.task) {

@@ -206,6 +206,19 @@ impl Config {
         config
     }
 
+    /// A member of the group under an instance's name, that shares partitions and reads nothing.
+    pub fn member(&self, instance: &str) -> ClientConfig {
+        let given = |name: &str| self.properties.get(name).and_then(|millis| millis.parse::<u64>().ok());
+        // How long others wait for one that died: no longer than for its open transaction.
+        let session = given("session.timeout.ms").unwrap_or(10_000);
+        let heartbeat = given("heartbeat.interval.ms").unwrap_or(1_000).min((session / 3).max(1));
+        let mut config = self.consumer();
+        config.set("group.instance.id", instance).set("partition.assignment.strategy", "cooperative-sticky");
+        config.set("session.timeout.ms", session.to_string()).set("heartbeat.interval.ms", heartbeat.to_string());
+        config.set("enable.partition.eof", "false").set("statistics.interval.ms", "0");
+        config
+    }
+
     pub fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         config.set("partitioner", "murmur2_random");

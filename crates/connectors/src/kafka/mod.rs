@@ -2,8 +2,8 @@
 //!
 //! A source assigns partitions by itself and commits offsets only when told to; a sink is an idempotent producer with
 //! acks=all, and what it gave out counts as safe when the last delivery report has come back good. Where epochs can be
-//! repeated, a pipeline's rows for Kafka go with its journal instead, in one transaction. Sharing partitions among
-//! instances is not here yet.
+//! repeated, a pipeline's rows for Kafka go with its journal instead, in one transaction, and instances of the pipeline share
+//! its partitions as a consumer group.
 
 #[cfg(feature = "kafka")]
 mod client;

@@ -26,7 +26,7 @@ const SECURITY: [(&str, &str); 9] = [
 
 const POSITIONS: &str = "positions are kept with the pipeline's state, never by the client alone";
 const SAFE: &str = "rows count as safe when all replicas have them, in order and once per session";
-const TASKS: &str = "a pipeline's tasks are its partitions: a group does not hand them out";
+const TASKS: &str = "instances of a pipeline share its tasks in one way: say SET pipeline.instance, or --instance";
 
 /// Properties that are not the user's to set, and why.
 const OURS: [(&str, &str); 26] = [

@@ -9,7 +9,7 @@ fn genesis() -> Genesis {
 fn epoch(task: u32, epoch: u64) -> Epoch {
     let chunks = vec![vec![(0, task, 10 * epoch as i64).into()]];
     let record = Record { task, epoch, clock: epoch as i64, chunks, lifts: Vec::new(), ended: Vec::new(), rows: vec![1] };
-    Epoch { record, outputs: Vec::new() }
+    Epoch { record, outputs: Vec::new(), ends: Vec::new() }
 }
 
 fn numbers(recorded: &Recorded) -> Vec<Vec<u64>> {

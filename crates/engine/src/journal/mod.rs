@@ -17,6 +17,7 @@ pub use record::{Genesis, Record, Stop};
 
 use crate::Result;
 use crate::graph::NodeId;
+use crate::membership::Membership;
 use crate::sink::EpochOutput;
 
 /// An epoch to commit: its record, and what it gave to the sinks that the journal takes, in the order of
@@ -27,6 +28,8 @@ pub struct Epoch {
     pub record: Record,
     /// Rows for the journal's own sinks.
     pub outputs: Vec<EpochOutput>,
+    /// Where the epoch left each input of its task, also those that gave nothing.
+    pub ends: Vec<Stop>,
 }
 
 /// What a journal holds.
@@ -48,9 +51,21 @@ pub trait Journal: Send {
         &[]
     }
 
+    /// The graph's sources whose positions go into the same commit: nobody else keeps them.
+    fn keeps_positions_of(&self) -> &[NodeId] {
+        &[]
+    }
+
     /// Takes the journal over, so that an earlier owner that is still about can commit nothing any more; gives all that was
-    /// committed.
+    /// committed. Where instances share the tasks, an earlier owner is an earlier run of this instance, and what was committed
+    /// of a task is told when it is [taken](Membership::take).
     fn recover(&mut self) -> Result<Recorded>;
+
+    /// Joins the instances that share this many tasks; `None`: there is no sharing, all tasks are this run's.
+    fn join(&mut self, tasks: u32) -> Result<Option<Box<dyn Membership>>> {
+        let _ = tasks;
+        Ok(None)
+    }
 
     /// Makes the first entry of a life of the pipeline, durably; what was there of another life is dropped.
     fn begin(&mut self, genesis: &Genesis) -> Result<()>;

@@ -1,7 +1,5 @@
 //! Who reports: the pipeline, and this run of it.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
@@ -10,7 +8,7 @@ use crate::time::Micros;
 /// Which pipeline, and which run of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The pipeline, over restarts: the same for the same name and checkpoint directory. A UUID.
+    /// The pipeline, over restarts: the same for the same name and place of checkpoints. A UUID.
     pub id: String,
     /// This run: another one after every start. A UUID.
     pub run_id: String,
@@ -19,10 +17,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a run that started at `started`. Nothing is random: ids are hashes of name, directory, time and process.
-    pub fn new(name: &str, checkpoint_dir: Option<&Path>, started: Micros) -> Self {
-        let dir = checkpoint_dir.map(|d| std::path::absolute(d).unwrap_or_else(|_| d.to_owned()));
-        let id = uuid(&format!("{name}\0{}", dir.map(|d| d.display().to_string()).unwrap_or_default()));
+    /// Of a run that started at `started`. Nothing is random: ids are hashes of name, place, time and process.
+    pub fn new(name: &str, checkpoints: Option<&str>, started: Micros) -> Self {
+        let id = uuid(&format!("{name}\0{}", checkpoints.unwrap_or_default()));
         let run_id = uuid(&format!("{id}\0{started}\0{}", std::process::id()));
         Self { id, run_id, name: name.to_owned() }
     }
@@ -43,12 +40,12 @@ mod tests {
 
     #[test]
     fn a_pipeline_keeps_its_id_and_every_run_has_its_own() {
-        let first = Identity::new("p", Some(Path::new("/data/p")), 1);
-        let second = Identity::new("p", Some(Path::new("/data/p")), 2);
+        let first = Identity::new("p", Some("/data/p"), 1);
+        let second = Identity::new("p", Some("/data/p"), 2);
         assert_eq!(first.id, second.id);
         assert_ne!(first.run_id, second.run_id);
-        assert_ne!(first.id, Identity::new("p", Some(Path::new("/other/p")), 1).id);
-        assert_ne!(first.id, Identity::new("q", Some(Path::new("/data/p")), 1).id);
+        assert_ne!(first.id, Identity::new("p", Some("/other/p"), 1).id);
+        assert_ne!(first.id, Identity::new("q", Some("/data/p"), 1).id);
         let parts: Vec<usize> = first.id.split('-').map(str::len).collect();
         assert_eq!(parts, [8, 4, 4, 4, 12]);
         assert_eq!(first.id.as_bytes()[14], b'8', "version 8: {}", first.id);

@@ -2,11 +2,11 @@
 //! a thread, a simulator steps them itself.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::assignment::{Assignment, await_genesis};
 use super::bindings::Bindings;
-use super::checkpoint::{Checkpoints, digest};
 use super::committer::{Commits, Committer};
 use super::feed::{self, Feed};
 use super::keeper::Keeper;
@@ -17,11 +17,14 @@ use super::queue::{Queue, SinkQueue};
 use super::settings::Settings;
 use super::stats::PipelineStats;
 use super::task::{Shared, Task};
-use super::worker::Worker;
+use super::terms::Terms;
+use super::worker::{Orders, Worker};
+use crate::checkpoint::{Checkpoints, Origin, digest};
 use crate::graph::{Graph, NodeId};
-use crate::journal::{Journal, LocalJournal};
+use crate::journal::{Journal, LocalJournal, Recorded};
+use crate::membership::Membership;
 use crate::sink::Sink;
-use crate::time::{Clock, Micros};
+use crate::time::{Clock, MIN_TIME, Micros};
 use crate::{Error, Result};
 
 /// Stops a pipeline in order: epochs end, sinks are flushed, positions kept.
@@ -48,6 +51,8 @@ pub struct Control {
     stop: Arc<AtomicBool>,
     /// Nothing more can become safe.
     pub(super) over: Arc<AtomicBool>,
+    /// Nothing is left to do but to leave the group.
+    alone: Arc<AtomicBool>,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
@@ -68,7 +73,8 @@ impl Control {
             Stage::Read => self.shared.commits.iter().for_each(|commits| commits.queue.close()),
             Stage::Commit => self.shared.close_queues(),
             Stage::Feed => self.over.store(true, Release),
-            Stage::Keep => {}
+            Stage::Keep => self.alone.store(true, Release),
+            Stage::Leave => {}
         }
     }
 
@@ -100,65 +106,102 @@ impl Assembly {
     /// # Errors
     /// Something is not connected, cannot be reached, or what was kept does not fit and must not be gone on from.
     pub fn new(graph: &Graph, bindings: Bindings, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let sources: Vec<OpenSource<'_>> = graph
+        let sources: Vec<OpenSource> = graph
             .sources()
             .map(|(id, node)| {
                 let source = bindings.sources.get(&id).cloned();
                 source
-                    .map(|s| (id, node, s))
+                    .map(|s| (id, node.clone(), s))
                     .ok_or_else(|| Error::invalid(format!("source {} is not connected", node.table.name)))
             })
             .collect::<Result<_>>()?;
         let places = cut_into_tasks(graph, &sources)?;
-        let tasks = places.len();
-        let node_of = |&(source, partition): &Place| (sources[source].0, partition);
-        let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
-        partitions.sort_unstable();
-        let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
         let mut journal = journal_of(bindings.journal, &settings)?;
-        let recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
-        let begun = recorded.genesis.as_ref().map(|g| g.lineage.clone());
-        let commits = journal.as_ref().map(|journal| {
-            Arc::new(Commits {
-                queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
-                lineage: begun.unwrap_or_else(|| new_lineage(&settings.name, clock.now())),
-                takes: graph.sinks().map(|(id, _)| journal.takes().contains(&id)).collect(),
-                unneeded: (0..tasks).map(|_| AtomicU64::default()).collect(),
-            })
-        });
-        let shared = Arc::new(Shared {
-            queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone()))).collect(),
-            positions: Arc::new(Positions::new(tasks, graph.sinks().count())),
-            stats,
-            clock,
-            checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
-            commits,
-            settings,
-        });
+        let mut recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
         let (explained, parts) = (graph.explain(), parts_of(&sources)?);
-        let dir = shared.settings.checkpoint_dir.clone().filter(|_| !shared.settings.bounded);
-        let checkpoints = dir.map(|dir| Checkpoints::new(dir, &explained, tasks, parts));
-        let (digest, mut sinks) = (digest(&explained), bindings.sinks);
-        let opening =
-            Opening { graph, digest: &digest, sources: &sources, places, shared: &shared, checkpoints: checkpoints.as_ref() };
-        let tasks = opening.tasks(journal.as_mut(), recorded, &mut sinks)?;
+        let digest = digest(&explained);
+        let origin = Origin { graph: digest.clone(), tasks: places.len(), parts };
+        let checkpoints = checkpoints_of(graph, origin, &settings).map(Arc::new);
+        let begun = life(checkpoints.as_deref(), journal.as_mut(), &mut recorded)?;
+        let members = join(journal.as_mut(), places.len(), &settings)?;
+        let shared = share(graph, &sources, &places, journal.as_deref(), settings, clock);
+        let named = sources.iter().map(|(_, node, source)| (node.table.name.clone(), source.clone())).collect();
+        let kept = journal.as_deref().map(Journal::keeps_positions_of).unwrap_or_default();
+        let kept_by_journal = sources.iter().map(|(id, ..)| kept.contains(id)).collect();
+        let opening = Opening {
+            graph: Arc::new(graph.clone()),
+            digest,
+            newest: sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect(),
+            sources,
+            places,
+            shared: shared.clone(),
+            checkpoints: checkpoints.clone(),
+        };
+        opening.found(recorded.genesis.as_ref()).check()?;
         let over = Arc::<AtomicBool>::default();
-        let sources = sources.into_iter().map(|(_, node, source)| (node.table.name.clone(), source)).collect();
-        let keeper = Keeper { sources, checkpoints, shared: shared.clone(), over: over.clone() };
-        let control = Control { shared, over, stop: Arc::default(), failure: Arc::default() };
-        let mut assembly = Self { parts: Vec::new(), control };
-        assembly.add_feeds(graph, sinks)?;
-        assembly.add_committer(journal);
-        assembly.add_workers(tasks);
+        let keeper = Keeper { sources: named, checkpoints, kept_by_journal, shared: shared.clone(), over: over.clone() };
+        let control = Control { shared, over, stop: Arc::default(), alone: Arc::default(), failure: Arc::default() };
+        let (mut assembly, mut sinks) = (Self { parts: Vec::new(), control }, bindings.sinks);
+        match (members, journal) {
+            (Some(members), Some(journal)) => assembly.add_sharing(opening, journal, recorded, (members, sinks))?,
+            (_, mut journal) => {
+                assembly.name_life(begun);
+                let tasks = opening.tasks(journal.as_mut(), recorded, &mut sinks)?;
+                assembly.add_feeds(graph, sinks, false)?;
+                assembly.add_committer(journal);
+                assembly.add_workers(tasks);
+            }
+        }
         assembly.add("keeper".into(), Stage::Keep, keeper);
         Ok(assembly)
+    }
+
+    /// The parts of an instance that shares the tasks with others.
+    fn add_sharing(
+        &mut self,
+        opening: Opening,
+        mut journal: Box<dyn Journal>,
+        recorded: Recorded,
+        (mut members, sinks): (Box<dyn Membership>, BTreeMap<NodeId, Box<dyn Sink>>),
+    ) -> Result<()> {
+        let (shared, graph) = (self.control.shared.clone(), opening.graph.clone());
+        shared.stats.partitions.iter().for_each(|partition| partition.released());
+        let began = match recorded.genesis {
+            Some(genesis) => (genesis, Vec::new()),
+            None => {
+                let lineage = new_lineage(&shared.settings.name, shared.clock.now());
+                await_genesis(&opening, &lineage, members.as_mut(), &mut |genesis| journal.begin(genesis))?
+            }
+        };
+        opening.found(Some(&began.0)).check()?;
+        self.name_life(Some(began.0.lineage.clone()));
+        self.add_feeds(&graph, sinks, true)?;
+        let takes = journal.takes().to_vec();
+        let fed = graph.sinks().enumerate().filter(|(_, (id, _))| !takes.contains(id)).map(|(index, _)| index).collect();
+        self.add_committer(Some(journal));
+        let workers: Vec<Arc<Orders>> = (0..self.count_workers(opening.places.len())).map(|_| Arc::default()).collect();
+        for (i, orders) in workers.iter().enumerate() {
+            let worker = Worker::shared(orders.clone(), shared.clone(), self.control.stop.clone());
+            self.add(format!("worker-{i}"), Stage::Read, worker);
+        }
+        let flags = (self.control.stop.clone(), self.control.alone.clone());
+        self.add("members".into(), Stage::Leave, Assignment::new(members, opening, began, workers, fed, flags));
+        Ok(())
+    }
+
+    /// The pipeline's life has this name, or a new one.
+    fn name_life(&self, known: Option<String>) {
+        let shared = &self.control.shared;
+        if let Some(commits) = &shared.commits {
+            commits.life.get_or_init(|| known.unwrap_or_else(|| new_lineage(&shared.settings.name, shared.clock.now())));
+        }
     }
 
     fn add(&mut self, name: String, stage: Stage, work: impl Work + 'static) {
         self.parts.push(Part { name, stage, work: Box::new(work) });
     }
 
-    fn add_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>) -> Result<()> {
+    fn add_feeds(&mut self, graph: &Graph, mut sinks: BTreeMap<NodeId, Box<dyn Sink>>, shares: bool) -> Result<()> {
         let shared = self.control.shared.clone();
         for (index, (id, plan)) in graph.sinks().enumerate() {
             if shared.commits.as_ref().is_some_and(|commits| commits.takes[index]) {
@@ -171,6 +214,9 @@ impl Assembly {
                 stats: shared.stats.clone(),
                 clock: shared.clock.clone(),
                 stop_deadline: shared.settings.stop_deadline,
+                terms: shared.terms.clone(),
+                commits: shared.commits.clone(),
+                shares,
             };
             self.add(format!("sink-{}", plan.table.name), Stage::Feed, Feed::new(index, id, plan, sink, shared)?);
         }
@@ -184,10 +230,15 @@ impl Assembly {
         }
     }
 
+    /// As many as cores, and at most as many as tasks.
+    fn count_workers(&self, tasks: usize) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.control.shared.settings.workers.unwrap_or(cores).clamp(1, tasks.max(1))
+    }
+
     fn add_workers(&mut self, tasks: Vec<Task>) {
         let (shared, stop) = (self.control.shared.clone(), self.control.stop.clone());
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = shared.settings.workers.unwrap_or(cores).clamp(1, tasks.len().max(1));
+        let count = self.count_workers(tasks.len());
         let mut shares: Vec<Vec<Task>> = (0..count).map(|_| Vec::new()).collect();
         for (i, task) in tasks.into_iter().enumerate() {
             shares[i % count].push(task);
@@ -206,13 +257,94 @@ impl Shared {
     }
 }
 
+/// What the parts share.
+fn share(
+    graph: &Graph,
+    sources: &[OpenSource],
+    places: &[Vec<Place>],
+    journal: Option<&dyn Journal>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+) -> Arc<Shared> {
+    let tasks = places.len();
+    let node_of = |&(source, partition): &Place| (sources[source].0, partition);
+    let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
+    partitions.sort_unstable();
+    let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
+    let commits = journal.map(|journal| {
+        Arc::new(Commits {
+            queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
+            life: OnceLock::new(),
+            takes: graph.sinks().map(|(id, _)| journal.takes().contains(&id)).collect(),
+            unneeded: (0..tasks).map(|_| AtomicU64::default()).collect(),
+        })
+    });
+    Arc::new(Shared {
+        queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone()))).collect(),
+        positions: Arc::new(Positions::new(tasks, graph.sinks().count())),
+        stats,
+        clock,
+        checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
+        terms: Arc::new(Terms::new(tasks)),
+        commits,
+        settings,
+    })
+}
+
+/// Joins the instances that share the tasks, where the journal can be shared.
+fn join(journal: Option<&mut Box<dyn Journal>>, tasks: usize, settings: &Settings) -> Result<Option<Box<dyn Membership>>> {
+    let members = journal.map(|journal| journal.join(tasks as u32)).transpose()?.flatten();
+    match (&settings.instance, members) {
+        (Some(name), None) => {
+            let what = format!("instance '{name}': this pipeline cannot be shared by instances");
+            Err(Error::invalid(what).hint(
+                "they share the partitions of a source on Kafka, and a journal there: some sink must be on Kafka too, and the run not be bounded",
+            ))
+        }
+        (_, members) => Ok(members),
+    }
+}
+
 /// The journal that a run keeps: the bus's, else one beside the checkpoints; none where no state is kept.
 fn journal_of(on_bus: Option<Box<dyn Journal>>, settings: &Settings) -> Result<Option<Box<dyn Journal>>> {
-    let Some(dir) = settings.checkpoint_dir.as_ref().filter(|_| !settings.bounded) else { return Ok(None) };
-    Ok(Some(match on_bus {
-        Some(journal) => journal,
-        None => Box::new(LocalJournal::open(&dir.join("journal"))?),
+    if settings.checkpoints.is_none() || settings.bounded {
+        return Ok(None);
+    }
+    Ok(Some(match (on_bus, &settings.journal_dir) {
+        (Some(journal), _) => journal,
+        (None, Some(dir)) => Box::new(LocalJournal::open(dir)?),
+        (None, None) => return Err(Error::invalid("checkpoints are kept, and there is no place for the journal")),
     }))
+}
+
+/// Where state is kept, if it is.
+fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<Checkpoints> {
+    let storage = settings.checkpoints.clone().filter(|_| !settings.bounded)?;
+    let nodes = graph.nodes.iter().map(|node| node.name.clone()).collect();
+    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes))
+}
+
+/// The life of the pipeline that goes on: the journal's, or the one that a reset of the checkpoints begins; the journal is
+/// then begun anew. `None`: the first one begins.
+fn life(
+    checkpoints: Option<&Checkpoints>,
+    journal: Option<&mut Box<dyn Journal>>,
+    recorded: &mut Recorded,
+) -> Result<Option<String>> {
+    let recorded_life = recorded.genesis.as_ref().map(|g| g.lineage.clone());
+    let reset = checkpoints.map(|c| c.reset_since(recorded_life.as_deref())).transpose()?.flatten();
+    let Some(lineage) = reset else { return Ok(recorded_life) };
+    if let (Some(journal), Some(genesis)) = (journal, &mut recorded.genesis) {
+        tracing::info!(
+            event = "reset",
+            "the checkpoints were reset: {lineage} begins, the records of {} are dropped",
+            genesis.lineage
+        );
+        genesis.lineage.clone_from(&lineage);
+        journal.begin(genesis)?;
+        recorded.records.clear();
+    }
+    Ok(Some(lineage))
 }
 
 /// A name for a new life of a pipeline, safe in file names. Two lives of one name never begin in the same microsecond.

@@ -4,8 +4,8 @@
 //! Invariants: epochs of a task are committed in order; all that wait go into one commit (so commits grow with the load, and a
 //! slow journal makes them larger, not later); a commit that failed is repeated with the same epochs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -33,22 +33,32 @@ pub struct Ended {
     pub record_time: Option<Micros>,
     /// Bytes of all outputs.
     pub bytes: usize,
+    /// The term of its task.
+    pub term: u64,
 }
 
 /// What tasks and the committer share.
 pub struct Commits {
     /// Epochs that wait for their commit.
     pub queue: Queue<Ended>,
-    /// The life of the pipeline that the journal is of.
-    pub lineage: String,
+    /// The life of the pipeline that the journal is of, once that is known.
+    pub life: OnceLock<String>,
     /// By the graph's sinks: whether the journal takes it.
     pub takes: Vec<bool>,
     /// By task: no record up to this epoch is needed any more.
     pub unneeded: Vec<AtomicU64>,
 }
 
+impl Commits {
+    /// The name of the pipeline's life.
+    pub fn lineage(&self) -> &str {
+        self.life.get().map_or("", String::as_str)
+    }
+}
+
 /// What is to be done behind the commit of an epoch.
 struct Behind {
+    term: u64,
     outputs: Vec<(usize, EpochOutput)>,
     record_time: Option<Micros>,
     bytes: usize,
@@ -63,6 +73,8 @@ pub struct Committer {
     epochs: Vec<Epoch>,
     behind: Vec<Behind>,
     truncated: Vec<u64>,
+    /// Whether a commit broke off, and its epochs may have been dropped since.
+    unsettled: bool,
     /// Whether more epochs may come.
     more: bool,
     stopping_since: Option<Micros>,
@@ -74,7 +86,8 @@ impl Committer {
     pub fn new(journal: Box<dyn Journal>, commits: Arc<Commits>, shared: Arc<Shared>) -> Self {
         let truncated = vec![0; commits.unneeded.len()];
         let (epochs, behind, backoff) = (Vec::new(), Vec::new(), Backoff::default());
-        Self { journal, commits, shared, epochs, behind, truncated, more: true, stopping_since: None, backoff }
+        let unsettled = false;
+        Self { journal, commits, shared, epochs, behind, truncated, unsettled, more: true, stopping_since: None, backoff }
     }
 
     fn failed(&mut self, error: Error, now: Micros) -> Result<()> {
@@ -96,28 +109,53 @@ impl Committer {
         }
         let mut ended = Vec::new();
         self.more = self.commits.queue.drain(&mut ended);
-        for Ended { epoch, outputs, record_time, bytes } in ended {
+        for Ended { epoch, outputs, record_time, bytes, term } in ended {
             self.epochs.push(epoch);
-            self.behind.push(Behind { outputs, record_time, bytes });
+            self.behind.push(Behind { outputs, record_time, bytes, term });
+        }
+    }
+
+    /// Drops epochs of tasks that are not held any more.
+    fn drop_lost(&mut self) {
+        let terms = &self.shared.terms;
+        let held = |(epoch, behind): (&Epoch, &Behind)| terms.holds(epoch.record.task, behind.term);
+        if self.epochs.iter().zip(&self.behind).all(held) {
+            return;
+        }
+        let all = self.epochs.drain(..).zip(self.behind.drain(..)).collect::<Vec<_>>();
+        for (epoch, behind) in all {
+            if terms.holds(epoch.record.task, behind.term) {
+                self.epochs.push(epoch);
+                self.behind.push(behind);
+            } else {
+                self.commits.queue.release(behind.bytes);
+            }
         }
     }
 
     fn commit(&mut self) -> Result<()> {
+        self.drop_lost();
         if self.epochs.is_empty() {
+            if self.unsettled {
+                self.journal.commit(&[])?;
+                self.unsettled = false;
+            }
             return Ok(());
         }
+        self.unsettled = true;
         failpoint::reach("journal.before-commit");
         let stopwatch = Stopwatch::start();
         self.journal.commit(&self.epochs)?;
+        self.unsettled = false;
         failpoint::reach("journal.committed");
         let (stats, nanos) = (&self.shared.stats.journal, stopwatch.nanos());
         Committed { stats, epochs: self.epochs.len(), nanos, again: self.backoff.worked() }.emit();
         let mut times = Vec::new();
-        for (epoch, Behind { outputs, record_time, bytes }) in self.epochs.drain(..).zip(self.behind.drain(..)) {
+        for (epoch, Behind { outputs, record_time, bytes, term }) in self.epochs.drain(..).zip(self.behind.drain(..)) {
             self.shared.count_taken(&self.commits.takes, &epoch);
             times.extend(record_time.map(|time| (time, 1)));
             for (sink, output) in outputs {
-                self.shared.queues[sink].hand(Handed { output, record_time });
+                self.shared.queues[sink].hand(Handed { output, record_time, term });
             }
             self.commits.queue.release(bytes);
         }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::coalesce::Coalesce;
+use super::committer::Commits;
 use super::events::{Event, SinkFailed, SinkWorks};
 use super::latency::Unacknowledged;
 use super::part::{Next, Work};
 use super::positions::Positions;
-use super::queue::{Handed, SinkQueue};
+use super::queue::{Handed, Item, Request, SinkQueue};
 use super::stats::PipelineStats;
+use super::terms::Terms;
 use crate::graph::{NodeId, SinkNode};
 use crate::sink::{EpochOutput, Flushed, Sink};
 use crate::table::Emit;
@@ -44,6 +46,12 @@ pub struct Feed {
     last_round: Option<Micros>,
     stopping_since: Option<Micros>,
     backoff: Backoff,
+    terms: Arc<Terms>,
+    commits: Option<Arc<Commits>>,
+    /// Whether instances share the tasks.
+    shares: bool,
+    /// Whether all is to be made safe, due or not.
+    flush_now: bool,
 }
 
 /// Outputs of one task that were taken from the queue and not yet written.
@@ -68,6 +76,12 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// How long a stop waits for a sink that cannot be reached.
     pub stop_deadline: Duration,
+    /// Which tasks are this instance's.
+    pub terms: Arc<Terms>,
+    /// Whose epochs they are.
+    pub commits: Option<Arc<Commits>>,
+    /// Whether instances share the tasks.
+    pub shares: bool,
 }
 
 impl Feed {
@@ -95,6 +109,10 @@ impl Feed {
             last_round: None,
             stopping_since: None,
             backoff: Backoff::default(),
+            terms: shared.terms,
+            commits: shared.commits,
+            shares: shared.shares,
+            flush_now: false,
         })
     }
 
@@ -111,8 +129,12 @@ impl Feed {
 
     /// Keeps an output until the next round; of a keyed sink only the newest rows.
     fn take(&mut self, handed: Handed) -> Result<()> {
-        let Handed { mut output, record_time } = handed;
+        let Handed { mut output, record_time, term } = handed;
         let (rows, bytes) = (output.rows(), output.bytes());
+        if !self.terms.holds(output.task, term) {
+            self.queue.release(bytes);
+            return Ok(());
+        }
         let pending = self.pending.entry(output.task).or_default();
         pending.rows += rows;
         pending.bytes += bytes;
@@ -135,8 +157,47 @@ impl Feed {
         Ok(())
     }
 
+    /// Does what it is asked for.
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Take(tasks) => {
+                tasks.iter().for_each(|task| self.forget(*task));
+                let lineage = self.commits.as_ref().map_or("", |commits| commits.lineage());
+                let told = self.sink.take(lineage, &tasks);
+                self.queue.answer(told.map_err(|e| e.within(&self.name)));
+            }
+            Request::Release(task) => {
+                self.forget(task);
+                self.sink.release(task);
+            }
+            Request::Flush => self.flush_now = true,
+        }
+    }
+
+    /// What is pending of a task is not written.
+    fn forget(&mut self, task: u32) {
+        if let Some(pending) = self.pending.remove(&task) {
+            self.queue.release(pending.bytes);
+        }
+        self.written.remove(&task);
+    }
+
+    /// Tells of tasks whose position somebody else has moved.
+    fn heed_moved(&mut self) -> Result<()> {
+        let moved = self.sink.take_moved();
+        let Some(first) = moved.first() else { return Ok(()) };
+        if !self.shares {
+            let what = format!("{}: another run of this pipeline has written rows of task {first}", self.name);
+            return Err(Error::permanent(what).hint("stop one of them, or give it another pipeline.name"));
+        }
+        moved.iter().for_each(|task| self.forget(*task));
+        self.queue.tell_moved(moved);
+        Ok(())
+    }
+
     /// Writes what is due and flushes.
-    fn round(&mut self, now: Micros, force: bool) -> Result<Flushed> {
+    fn round(&mut self, now: Micros, stopping: bool) -> Result<Flushed> {
+        let force = stopping || self.flush_now;
         // At the queue's bound a round comes early: one slow rhythm must not stop the whole pipeline.
         let due =
             force || self.trigger == 0 || self.queue.is_full() || self.last_round.is_none_or(|last| now - last >= self.trigger);
@@ -148,8 +209,10 @@ impl Feed {
         let flushing = Stopwatch::start();
         let flushed = self.sink.flush(now, force);
         self.queue.stats().flush_nanos.fetch_add(flushing.nanos(), Relaxed);
+        self.heed_moved()?;
         if *flushed.as_ref().unwrap_or(&Flushed::Pending) == Flushed::All {
             self.acknowledge(flushing.nanos());
+            self.flush_now = false;
         }
         self.stats.nodes[self.node].add_work(stopwatch.nanos(), 0);
         flushed
@@ -214,8 +277,11 @@ impl Work for Feed {
     fn step(&mut self) -> Result<Next> {
         let mut taken = Vec::new();
         let more = self.queue.drain(&mut taken);
-        for handed in taken {
-            self.take(handed).map_err(|e| e.within(&self.name))?;
+        for item in taken {
+            match item {
+                Item::Output(handed) => self.take(handed).map_err(|e| e.within(&self.name))?,
+                Item::Request(request) => self.serve(request),
+            }
         }
         let now = self.clock.now();
         if !more {

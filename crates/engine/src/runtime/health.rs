@@ -2,7 +2,7 @@
 //! is ready.
 //!
 //! *Live*: it has not failed, and each of its threads comes round again; to wait for records or for a slow sink is no
-//! fault, to be stuck within one call is. *Ready*: it lives, every partition has answered once, and no source, sink or
+//! fault, to be stuck within one call is. *Ready*: it lives, every partition that is its own has answered once, and no source, sink or
 //! journal has been in trouble for long. A pipeline is only seen here once its sources are open and its state is restored.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,7 +43,7 @@ impl Health {
             health.not_ready.push("the pipeline is stopping".to_owned());
         }
         let long = |since: Option<Micros>| since.map(|s| now.saturating_sub(s)).filter(|t| *t > micros(LONG_TROUBLE));
-        for partition in &stats.partitions {
+        for partition in stats.partitions.iter().filter(|partition| partition.owned.load(Relaxed)) {
             let place = format!("source {}, partition {}", stats.nodes[partition.node].name, partition.partition);
             if let Some(time) = long(partition.failing_since()) {
                 health.not_ready.push(format!("{place}: cannot be read for {} s", time / 1_000_000));

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use super::backoff::Backoff;
-use super::checkpoint::Position;
 use super::positions::Place;
 use super::stats::{PartitionStats, PipelineStats};
 use super::watermark::Watermark;
+use crate::checkpoint::Position;
 use crate::graph::NodeId;
 use crate::source::{OnBadRecord, Part, PartitionReader};
 use crate::time::{MIN_TIME, Micros};

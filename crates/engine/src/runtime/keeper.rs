@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoints, Written};
 use super::events::{CheckpointFailed, CheckpointWritten, Event, PositionsKept};
 use super::part::{Next, Work};
 use super::positions::Place;
 use super::task::Shared;
 use crate::Result;
+use crate::checkpoint::{Checkpoints, Written};
 use crate::source::Source;
 use crate::time::Stopwatch;
 
@@ -23,7 +23,9 @@ pub struct Keeper {
     /// The sources by their tables' names, in the order of the graph.
     pub sources: Vec<(String, Arc<dyn Source>)>,
     /// Where checkpoints go, if anywhere.
-    pub checkpoints: Option<Checkpoints>,
+    pub checkpoints: Option<Arc<Checkpoints>>,
+    /// By source: whether the journal keeps its positions, with each epoch.
+    pub kept_by_journal: Vec<bool>,
     /// What it shares with the tasks.
     pub shared: Arc<Shared>,
     /// Set when nothing more can become safe.
@@ -57,7 +59,7 @@ impl Keeper {
         for ((source, partition), offset) in positions {
             by_source.entry(source).or_default().push((partition, offset));
         }
-        for (source, positions) in by_source {
+        for (source, positions) in by_source.into_iter().filter(|(source, _)| !self.kept_by_journal[*source]) {
             let stopwatch = Stopwatch::start();
             let outcome = self.sources[source].1.commit(&positions);
             let stats = &self.shared.stats.checkpoints;
@@ -73,8 +75,13 @@ impl Keeper {
         self.shared.positions.take_safe();
         for (task, slot) in self.shared.checkpoints.iter().enumerate() {
             let safe = self.shared.positions.safe_epoch(task);
-            let ready = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.epoch <= safe);
-            let Some(checkpoint) = ready else { continue };
+            let held = |term: u64| self.shared.terms.holds(task as u32, term);
+            let mut waiting = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            // Of an earlier term: its epoch may never have happened.
+            drop(waiting.take_if(|(term, _)| !held(*term)));
+            let ready = waiting.take_if(|(_, checkpoint)| checkpoint.epoch <= safe);
+            drop(waiting);
+            let Some((_, checkpoint)) = ready else { continue };
             let (stats, stopwatch) = (&self.shared.stats.checkpoints, Stopwatch::start());
             let Written { bytes, oldest } = match checkpoints.write(task, &checkpoint) {
                 Err(error) if error.is_transient() => {

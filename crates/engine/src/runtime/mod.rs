@@ -13,9 +13,9 @@
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
 mod assembly;
+mod assignment;
 mod backoff;
 mod bindings;
-mod checkpoint;
 mod coalesce;
 mod committer;
 mod dataflow;
@@ -34,6 +34,7 @@ mod recovery;
 mod settings;
 pub mod stats;
 mod task;
+mod terms;
 mod watermark;
 mod worker;
 

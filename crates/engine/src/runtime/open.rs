@@ -4,83 +4,124 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use super::checkpoint::{Checkpoint, Checkpoints, Position};
 use super::dataflow::Dataflow;
 use super::input::Input;
 use super::positions::Place;
 use super::recovery::{Found, FoundTask, check_sink};
 use super::task::{Shared, Task};
 use super::watermark::Watermark;
+use crate::checkpoint::{Checkpoint, Checkpoints, Position};
 use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
 use crate::journal::{Genesis, Journal, Record, Recorded, Stop};
 use crate::sink::Sink;
 use crate::source::{Source, Start};
-use crate::time::MIN_TIME;
 use crate::{Error, Result};
 
 /// A source of the graph, connected.
-pub type OpenSource<'a> = (NodeId, &'a SourceNode, Arc<dyn Source>);
+pub type OpenSource = (NodeId, SourceNode, Arc<dyn Source>);
 
 /// What is needed to make the tasks.
-pub struct Opening<'a> {
+pub struct Opening {
     /// What runs.
-    pub graph: &'a Graph,
+    pub graph: Arc<Graph>,
     /// Its digest.
-    pub digest: &'a str,
+    pub digest: String,
     /// Its sources.
-    pub sources: &'a [OpenSource<'a>],
+    pub sources: Vec<OpenSource>,
     /// By task: what it reads.
     pub places: Vec<Vec<Place>>,
+    /// By source: the greatest watermark of any of its partitions.
+    pub newest: Vec<Arc<AtomicI64>>,
     /// What the tasks share.
-    pub shared: &'a Arc<Shared>,
+    pub shared: Arc<Shared>,
     /// State of an earlier run.
-    pub checkpoints: Option<&'a Checkpoints>,
+    pub checkpoints: Option<Arc<Checkpoints>>,
 }
 
-impl Opening<'_> {
-    /// Makes the tasks: with the state of their checkpoints, their inputs open, and what is to be run again. What the journal
+/// A task that was made.
+pub struct Opened {
+    /// The task, at its checkpoint.
+    pub task: Task,
+    /// The number of the journal's last epoch of it.
+    pub end: u64,
+    /// What is to be run again.
+    pub records: Vec<Record>,
+}
+
+impl Opening {
+    /// Makes all tasks: with the state of their checkpoints, their inputs open, and what is to be run again. What the journal
     /// holds is in `recorded`; a new one is begun.
     pub fn tasks(
-        self,
+        &self,
         mut journal: Option<&mut Box<dyn Journal>>,
         mut recorded: Recorded,
         sinks: &mut BTreeMap<NodeId, Box<dyn Sink>>,
     ) -> Result<Vec<Task>> {
         let count = self.places.len();
-        let found = Found { graph: self.digest, tasks: count as u32, genesis: recorded.genesis.as_ref() };
-        found.check()?;
         recorded.records.resize_with(count, Vec::new);
-        let newest: Vec<Arc<AtomicI64>> = self.sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect();
-        let (mut tasks, mut ends, mut repeats) = (Vec::with_capacity(count), Vec::new(), Vec::<Vec<Record>>::new());
-        let mut starts = Vec::new();
-        for (number, places) in self.places.iter().enumerate() {
-            let checkpoint = self.checkpoints.map(|c| c.newest(number)).transpose()?.flatten();
-            let records = &mut recorded.records[number];
-            let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
-            let (end, repeat) = found.repeats(FoundTask { task: number, checkpoint: known, records })?;
-            ends.push(end);
-            repeats.push(records.split_off(records.len() - repeat));
-            let open = |place: &Place| self.open(*place, checkpoint.as_ref(), recorded.genesis.as_ref(), &newest);
-            let inputs = places.iter().map(open).collect::<Result<Vec<_>>>()?;
-            starts.extend(inputs.iter().map(|i| Stop { source: i.place.0, partition: i.place.1, offset: i.offset }));
-            let dataflow = Dataflow::new(self.graph, number, self.shared.stats.clone())?;
-            let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
-            if let Some(checkpoint) = checkpoint {
-                task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
-            }
-            tasks.push(task);
+        let mut opened = Vec::with_capacity(count);
+        for (number, records) in recorded.records.into_iter().enumerate() {
+            self.shared.terms.begin(number as u32);
+            opened.push(self.task(number, recorded.genesis.as_ref(), records)?);
         }
         if let (Some(journal), Some(commits)) = (&mut journal, &self.shared.commits) {
             if recorded.genesis.is_none() {
-                let (lineage, graph) = (commits.lineage.clone(), self.digest.to_owned());
-                journal.begin(&Genesis { lineage, graph, tasks: count as u32, starts })?;
+                let starts = opened.iter().flat_map(|opened| opened.task.ends()).collect();
+                journal.begin(&self.genesis(commits.lineage(), starts))?;
             }
+            let ends: Vec<u64> = opened.iter().map(|opened| opened.end).collect();
             let held = self.held(sinks, &ends)?;
-            for (number, (task, records)) in tasks.iter_mut().zip(repeats).enumerate() {
-                task.repeat(records, held.iter().map(|by_task| by_task[number]).collect());
+            for (number, Opened { task, records, .. }) in opened.iter_mut().enumerate() {
+                task.repeat(std::mem::take(records), held.iter().map(|by_task| by_task[number]).collect());
             }
         }
-        Ok(tasks)
+        Ok(opened.into_iter().map(|opened| opened.task).collect())
+    }
+
+    /// Makes one task: with the state of its checkpoint and its inputs open.
+    pub fn task(&self, number: usize, genesis: Option<&Genesis>, mut records: Vec<Record>) -> Result<Opened> {
+        let checkpoint = self.checkpoint(number)?;
+        let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
+        let (end, repeat) = self.found(genesis).repeats(FoundTask { task: number, checkpoint: known, records: &records })?;
+        let records = records.split_off(records.len() - repeat);
+        let open = |place: &Place| self.open(*place, checkpoint.as_ref(), genesis);
+        let inputs = self.places[number].iter().map(open).collect::<Result<Vec<_>>>()?;
+        let dataflow = Dataflow::new(&self.graph, number, self.shared.stats.clone())?;
+        let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
+        if let Some(checkpoint) = checkpoint {
+            task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
+        }
+        Ok(Opened { task, end, records })
+    }
+
+    fn checkpoint(&self, task: usize) -> Result<Option<Checkpoint>> {
+        Ok(self.checkpoints.as_ref().map(|c| c.newest(task)).transpose()?.flatten())
+    }
+
+    /// What is found of the pipeline, beside its tasks.
+    pub fn found<'a>(&'a self, genesis: Option<&'a Genesis>) -> Found<'a> {
+        Found { graph: &self.digest, tasks: self.places.len() as u32, genesis }
+    }
+
+    /// How a life of this name begins that reads from there on.
+    fn genesis(&self, lineage: &str, starts: Vec<Stop>) -> Genesis {
+        Genesis { lineage: lineage.to_owned(), graph: self.digest.clone(), tasks: self.places.len() as u32, starts }
+    }
+
+    /// How a life begins now, for all instances: without one before, at what checkpoints without a journal say, else at the
+    /// kept positions, else at the tables' starts.
+    pub fn begin(&self, lineage: &str) -> Result<Genesis> {
+        let mut starts = Vec::new();
+        for (number, places) in self.places.iter().enumerate() {
+            let checkpoint = self.checkpoint(number)?;
+            let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
+            self.found(None).repeats(FoundTask { task: number, checkpoint: known, records: &[] })?;
+            for place in places {
+                let (_, offset) = self.first(*place, checkpoint.as_ref(), None)?;
+                starts.push(Stop { source: place.0, partition: place.1, offset });
+            }
+        }
+        Ok(self.genesis(lineage, starts))
     }
 
     /// By sink and task: the last epoch whose rows it holds.
@@ -93,7 +134,8 @@ impl Opening<'_> {
                 _ if *taken => ends.to_vec(),
                 None => vec![0; ends.len()],
                 Some(sink) => {
-                    let told = sink.recover(&commits.lineage, ends.len() as u32).map_err(|e| e.within(format!("sink {name}")))?;
+                    let told =
+                        sink.recover(commits.lineage(), ends.len() as u32).map_err(|e| e.within(format!("sink {name}")))?;
                     let mut told = told.unwrap_or_default();
                     told.resize(ends.len(), 0);
                     check_sink(name, &told, ends)?;
@@ -104,35 +146,41 @@ impl Opening<'_> {
         Ok(held)
     }
 
-    /// Opens one partition where it must go on: where the checkpoint was, else where the journal began, else at the kept
-    /// position, else at the table's start.
-    fn open(
+    /// Where a partition must go on: where the checkpoint was, else where the journal began, else at the kept position, else at
+    /// the table's start. Gives the checkpoint's position and the offset.
+    fn first<'a>(
         &self,
         place: Place,
-        checkpoint: Option<&Checkpoint>,
+        checkpoint: Option<&'a Checkpoint>,
         genesis: Option<&Genesis>,
-        newest: &[Arc<AtomicI64>],
-    ) -> Result<Input> {
-        let (id, node, source) = &self.sources[place.0];
-        let shared = self.shared;
+    ) -> Result<(Option<&'a Position>, i64)> {
+        let (_, node, source) = &self.sources[place.0];
         let same = |p: &&Position| p.source == node.table.name && p.partition == place.1;
         let resumed = checkpoint.and_then(|c| c.positions.iter().find(same));
         let begun = |stop: &&Stop| (stop.source, stop.partition) == place;
         let begun = genesis.and_then(|g| g.starts.iter().find(begun)).filter(|_| checkpoint.is_none());
+        let offset = match (resumed, begun) {
+            // Resolved: an offset that is gone is told before anything runs.
+            (Some(position), _) => source.resolve(place.1, Start::Offset(position.offset)),
+            (None, Some(stop)) => source.resolve(place.1, Start::Offset(stop.offset)),
+            // The state is that of all records before: a partition that came since then has all its records before it.
+            (None, None) if checkpoint.is_some() || genesis.is_some() => source.resolve(place.1, Start::Earliest),
+            (None, None) => self.first_offset(place),
+        };
+        Ok((resumed, offset.map_err(|e| e.within(format!("source {}", node.table.name)))?))
+    }
+
+    /// Opens one partition where it must go on.
+    fn open(&self, place: Place, checkpoint: Option<&Checkpoint>, genesis: Option<&Genesis>) -> Result<Input> {
+        let (id, node, source) = &self.sources[place.0];
+        let shared = &self.shared;
+        let (resumed, offset) = self.first(place, checkpoint, genesis)?;
         let open = || {
-            let offset = match (resumed, begun) {
-                // Resolved: an offset that is gone is told before anything runs.
-                (Some(position), _) => source.resolve(place.1, Start::Offset(position.offset))?,
-                (None, Some(stop)) => source.resolve(place.1, Start::Offset(stop.offset))?,
-                // The state is that of all records before: a partition that came since then has all its records before it.
-                (None, None) if checkpoint.is_some() || genesis.is_some() => source.resolve(place.1, Start::Earliest)?,
-                (None, None) => self.first_offset(place)?,
-            };
             let stop = if shared.settings.bounded { source.end_offset(place.1)? } else { None };
-            Ok((offset, source.open(place.1, offset, stop)?))
+            source.open(place.1, offset, stop)
         };
         let index = shared.stats.partitions.iter().position(|p| (p.node, p.partition) == (*id, place.1)).unwrap_or_default();
-        let (offset, reader) = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
+        let reader = open().map_err(|e: Error| e.within(format!("source {}", node.table.name)))?;
         let per_trigger = node.table.options.parse::<usize>("max_offsets_per_trigger", "a number of records")?;
         let partitions = source.partitions()?.max(1) as usize;
         let idle = node.table.options.duration("idle_timeout")?.unwrap_or(shared.settings.idle_timeout);
@@ -151,7 +199,7 @@ impl Opening<'_> {
             offset,
             watermark,
             on_bad: source.bad_records(),
-            newest: newest[place.0].clone(),
+            newest: self.newest[place.0].clone(),
             round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),
             idle: idle.as_micros() as i64,
             last_data: shared.clock.now(),
@@ -166,7 +214,7 @@ impl Opening<'_> {
         if !self.shared.settings.bounded
             && let Some(offset) = source.committed(partition)?
         {
-            if self.shared.settings.checkpoint_dir.is_some() {
+            if self.shared.settings.checkpoints.is_some() {
                 let name = &node.table.name;
                 tracing::warn!(
                     "source {name}, partition {partition}: goes on at offset {offset} with empty state: its checkpoint is missing"
@@ -182,7 +230,7 @@ impl Opening<'_> {
 }
 
 /// The places that each task reads.
-pub fn cut_into_tasks(graph: &Graph, sources: &[OpenSource<'_>]) -> Result<Vec<Vec<Place>>> {
+pub fn cut_into_tasks(graph: &Graph, sources: &[OpenSource]) -> Result<Vec<Vec<Place>>> {
     let mut tasks: Vec<Vec<Place>> = Vec::new();
     for (index, (_, node, source)) in sources.iter().enumerate() {
         let partitions = source.partitions().map_err(|e| e.within(format!("source {}", node.table.name)))?;
@@ -199,7 +247,7 @@ pub fn cut_into_tasks(graph: &Graph, sources: &[OpenSource<'_>]) -> Result<Vec<V
 }
 
 /// What the partition numbers of sources with several topics stand for, topic by topic.
-pub fn parts_of(sources: &[OpenSource<'_>]) -> Result<Vec<String>> {
+pub fn parts_of(sources: &[OpenSource]) -> Result<Vec<String>> {
     let mut counts: BTreeMap<(&str, String), u32> = BTreeMap::new();
     for (_, node, source) in sources {
         for part in (0..source.partitions()?).filter_map(|partition| source.part(partition)) {

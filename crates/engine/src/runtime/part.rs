@@ -48,11 +48,13 @@ pub enum Stage {
     Feed,
     /// The keeper.
     Keep,
+    /// What obeys the group, where instances share the tasks.
+    Leave,
 }
 
 impl Stage {
     /// All of them, in the order in which they end.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Commit, Self::Feed, Self::Keep];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Commit, Self::Feed, Self::Keep, Self::Leave];
 }
 
 /// A part of a pipeline.
@@ -70,7 +72,7 @@ impl Part {
     pub(super) fn role(&self) -> ThreadRole {
         match self.stage {
             Stage::Read => ThreadRole::Worker,
-            Stage::Commit | Stage::Feed => ThreadRole::Feed,
+            Stage::Commit | Stage::Feed | Stage::Leave => ThreadRole::Feed,
             Stage::Keep => ThreadRole::Keeper,
         }
     }

@@ -37,7 +37,7 @@ impl Pipeline {
     /// # Errors
     /// Those of [`Assembly::new`]; or no thread could be started.
     pub fn start(graph: &Graph, bindings: Bindings, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let identity = (settings.name.clone(), settings.checkpoint_dir.clone());
+        let identity = (settings.name.clone(), settings.checkpoints.as_ref().map(ToString::to_string));
         let told = (settings.progress_interval, settings.listeners.clone());
         let Assembly { parts, control } = Assembly::new(graph, bindings, settings, clock.clone())?;
         let identity = Identity::new(&identity.0, identity.1.as_deref(), clock.now());

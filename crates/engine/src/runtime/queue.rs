@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::stats::SinkStats;
+use crate::Result;
 use crate::sink::EpochOutput;
 use crate::time::Micros;
 
@@ -112,19 +113,45 @@ pub struct Handed {
     pub output: EpochOutput,
     /// The newest time that a record of the epoch has of its own.
     pub record_time: Option<Micros>,
+    /// The term of its task.
+    pub term: u64,
+}
+
+/// What a feed is asked to do, behind all that it was handed before.
+#[derive(Debug)]
+pub enum Request {
+    /// Tasks come to this instance: ask the sink for its positions.
+    Take(Vec<u32>),
+    /// A task is not this instance's any more: forget what is not safe.
+    Release(u32),
+    /// Make all safe now, whether or not it is due.
+    Flush,
+}
+
+/// What waits for a feed.
+pub enum Item {
+    /// An epoch's output.
+    Output(Handed),
+    /// Something to do.
+    Request(Request),
 }
 
 /// What waits for one sink: outputs of epochs.
 pub struct SinkQueue {
-    queue: Queue<Handed>,
+    queue: Queue<Item>,
     stats: Arc<SinkStats>,
+    /// The answer to the last [`Request::Take`]: the last epoch of each task whose rows the sink holds, if it keeps that.
+    answer: Mutex<Option<Result<Option<Vec<u64>>>>>,
+    /// Tasks whose position in the sink somebody else has moved.
+    moved: Mutex<Vec<u32>>,
 }
 
 impl SinkQueue {
     /// An empty queue that is full at the bound of its sink's counts.
     pub fn new(stats: Arc<SinkStats>) -> Self {
         let bound = usize::try_from(stats.queue_bound).unwrap_or(usize::MAX);
-        Self { queue: Queue::new(bound, Arc::clone(&stats.queue_bytes)), stats }
+        let queue = Queue::new(bound, Arc::clone(&stats.queue_bytes));
+        Self { queue, stats, answer: Mutex::default(), moved: Mutex::default() }
     }
 
     /// The counts of its sink.
@@ -135,14 +162,46 @@ impl SinkQueue {
     /// Adds an epoch's output.
     pub fn hand(&self, handed: Handed) {
         let bytes = handed.output.bytes();
-        self.queue.push(handed, bytes);
+        self.queue.push(Item::Output(handed), bytes);
+    }
+
+    /// Asks its feed for something.
+    pub fn ask(&self, request: Request) {
+        if matches!(request, Request::Take(_)) {
+            *lock(&self.answer) = None;
+        }
+        self.queue.push(Item::Request(request), 0);
+    }
+
+    /// The feed answers a [`Request::Take`].
+    pub fn answer(&self, answer: Result<Option<Vec<u64>>>) {
+        *lock(&self.answer) = Some(answer);
+    }
+
+    /// The answer to the last [`Request::Take`], once.
+    pub fn take_answer(&self) -> Option<Result<Option<Vec<u64>>>> {
+        lock(&self.answer).take()
+    }
+
+    /// Somebody else has moved the positions of these tasks in the sink.
+    pub fn tell_moved(&self, tasks: Vec<u32>) {
+        lock(&self.moved).extend(tasks);
+    }
+
+    /// The tasks that this was said of since the last call.
+    pub fn take_moved(&self) -> Vec<u32> {
+        std::mem::take(&mut lock(&self.moved))
     }
 }
 
-impl Deref for SinkQueue {
-    type Target = Queue<Handed>;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn deref(&self) -> &Queue<Handed> {
+impl Deref for SinkQueue {
+    type Target = Queue<Item>;
+
+    fn deref(&self) -> &Queue<Item> {
         &self.queue
     }
 }

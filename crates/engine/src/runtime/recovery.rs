@@ -82,11 +82,14 @@ impl Found<'_> {
 
 /// Whether a sink may go on: it holds no epoch that has not happened.
 pub fn check_sink(sink: &str, held: &[u64], ends: &[u64]) -> Result<()> {
-    for (task, (held, end)) in held.iter().zip(ends).enumerate() {
-        if held > end {
-            let message = format!("sink {sink} holds epoch {held} of task {task}, and the journal ends at epoch {end}");
-            return Err(Error::permanent(message).hint(BEGIN_ANEW));
-        }
+    (0..).zip(held.iter().zip(ends)).try_for_each(|(task, (held, end))| check_held(sink, task, *held, *end))
+}
+
+/// The same, of one task.
+pub fn check_held(sink: &str, task: u32, held: u64, end: u64) -> Result<()> {
+    if held > end {
+        let message = format!("sink {sink} holds epoch {held} of task {task}, and the journal ends at epoch {end}");
+        return Err(Error::permanent(message).hint(BEGIN_ANEW));
     }
     Ok(())
 }

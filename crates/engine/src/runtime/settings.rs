@@ -1,8 +1,10 @@
 //! What a run of a pipeline can be told.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::checkpoint::Storage;
 use crate::progress::Listeners;
 
 /// Bounds and pace of a run. The defaults suit a laptop and a server alike.
@@ -10,6 +12,8 @@ use crate::progress::Listeners;
 pub struct Settings {
     /// The pipeline's name: who reports progress.
     pub name: String,
+    /// The name of this instance among those that share the pipeline's tasks. `None`: it has none.
+    pub instance: Option<String>,
     /// Read each source to the end that it had when the run began, close all windows, and stop.
     pub bounded: bool,
     /// Rounds of reading are at least this far apart. Zero: continuous.
@@ -27,7 +31,11 @@ pub struct Settings {
     /// Threads that run tasks. `None`: as many as the machine has cores.
     pub workers: Option<usize>,
     /// Where state and positions are kept over a restart. `None`: they are not.
-    pub checkpoint_dir: Option<PathBuf>,
+    pub checkpoints: Option<Arc<dyn Storage>>,
+    /// How many checkpoints of each task are kept.
+    pub checkpoint_keep: usize,
+    /// The directory of the journal, where none lives on a bus.
+    pub journal_dir: Option<PathBuf>,
     /// How often, at most.
     pub checkpoint_interval: Duration,
     /// How long a stop waits for sinks that cannot be reached.
@@ -42,6 +50,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             name: "pipeline".into(),
+            instance: None,
             bounded: false,
             trigger_interval: Duration::ZERO,
             epoch_rows: 65_536,
@@ -50,7 +59,9 @@ impl Default for Settings {
             queue_bytes: 64 << 20,
             idle_timeout: Duration::from_secs(60),
             workers: None,
-            checkpoint_dir: None,
+            checkpoints: None,
+            checkpoint_keep: 2,
+            journal_dir: None,
             checkpoint_interval: Duration::from_secs(10),
             stop_deadline: Duration::from_secs(30),
             progress_interval: Duration::from_secs(10),

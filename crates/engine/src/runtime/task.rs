@@ -8,7 +8,6 @@ mod repeat;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::checkpoint::Checkpoint;
 use super::committer::{Commits, Ended};
 use super::dataflow::Dataflow;
 use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
@@ -17,8 +16,10 @@ use super::positions::Positions;
 use super::queue::{Handed, SinkQueue};
 use super::settings::Settings;
 use super::stats::{Phase, PhaseTimes, PipelineStats};
+use super::terms::Terms;
 use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
+use crate::checkpoint::Checkpoint;
 use crate::failpoint;
 use crate::graph::NodeId;
 use crate::journal::{Epoch, Record, Stop};
@@ -43,8 +44,10 @@ pub struct Shared {
     pub queues: Vec<Arc<SinkQueue>>,
     /// Ends of epochs.
     pub positions: Arc<Positions>,
-    /// By task: the checkpoint that waits until the sinks have made its epoch safe.
-    pub checkpoints: Vec<Mutex<Option<Checkpoint>>>,
+    /// By task: the checkpoint that waits until the sinks have made its epoch safe, and the term that it is of.
+    pub checkpoints: Vec<Mutex<Option<(u64, Checkpoint)>>>,
+    /// Which tasks are this instance's.
+    pub terms: Arc<Terms>,
     /// Where epochs wait until they are committed. `None`: no journal is kept, sinks get outputs at once.
     pub commits: Option<Arc<Commits>>,
 }
@@ -65,6 +68,8 @@ pub enum Progress {
 /// A task.
 pub struct Task {
     number: u32,
+    /// What it makes counts only in this term.
+    term: u64,
     inputs: Vec<Input>,
     dataflow: Dataflow,
     shared: Arc<Shared>,
@@ -94,8 +99,11 @@ struct Decided {
 impl Task {
     /// Task number `number` over `inputs`.
     pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
+        let stats = &shared.stats.tasks[number as usize];
+        stats.watermark.store(MIN_TIME, Relaxed);
         Self {
             number,
+            term: shared.terms.of(number),
             inputs,
             dataflow,
             epoch: 0,
@@ -129,22 +137,46 @@ impl Task {
         let now = self.shared.clock.now();
         let due = now - at >= (settings.checkpoint_interval.as_micros() as Micros).max(10 * took);
         // Between two epochs only: the first of those to be run again may be half done.
-        if settings.checkpoint_dir.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
+        if settings.checkpoints.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
             return Ok(());
         }
         let slot = &self.shared.checkpoints[self.number as usize];
-        if !force && slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        let waits = |slot: &Option<(u64, Checkpoint)>| slot.as_ref().is_some_and(|(term, _)| *term == self.term);
+        if !force && waits(&slot.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(());
         }
         let stopwatch = Stopwatch::start();
         let states = self.dataflow.snapshot()?;
         self.times.add(Phase::Checkpoint, stopwatch.nanos());
         let positions = self.inputs.iter().map(Input::position).collect();
-        let lineage = self.shared.commits.as_ref().map(|commits| commits.lineage.clone());
+        let lineage = self.shared.commits.as_ref().map(|commits| commits.lineage().to_owned());
         let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, lineage, positions, states };
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.term, checkpoint));
         self.checkpointed = (self.epoch, now, self.shared.clock.now() - now);
         Ok(())
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The last epoch that was handed over.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Where its inputs are.
+    pub fn ends(&self) -> impl Iterator<Item = Stop> {
+        self.inputs.iter().map(|input| Stop { source: input.place.0, partition: input.place.1, offset: input.offset })
+    }
+
+    /// It is not this instance's any more: nothing is told of it.
+    pub fn count_gone(&self) {
+        self.inputs.iter().for_each(|input| input.stats(&self.shared.stats).released());
+        let stats = &self.shared.stats.tasks[self.number as usize];
+        stats.lag.store(0, Relaxed);
+        stats.watermark.store(MIN_TIME, Relaxed);
     }
 
     /// Whether everything was read and handed over.
@@ -393,11 +425,13 @@ impl Task {
             let record = Record { task, epoch, clock, chunks, lifts, ended, rows };
             let bytes = outputs.iter().map(|(_, o)| o.bytes()).sum();
             let (taken, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().partition(|(sink, _)| commits.takes[*sink]);
-            let epoch = Epoch { record, outputs: taken.into_iter().map(|(_, output)| output).collect() };
-            commits.queue.push(Ended { epoch, outputs, record_time, bytes }, bytes);
+            let (outputs_taken, ends) = (taken.into_iter().map(|(_, output)| output).collect(), self.ends().collect());
+            let (epoch, term) = (Epoch { record, outputs: outputs_taken, ends }, self.term);
+            commits.queue.push(Ended { epoch, outputs, record_time, bytes, term }, bytes);
         } else {
             self.decided = Decided::default();
-            outputs.into_iter().for_each(|(sink, output)| self.shared.queues[sink].hand(Handed { output, record_time }));
+            let term = self.term;
+            outputs.into_iter().for_each(|(sink, output)| self.shared.queues[sink].hand(Handed { output, record_time, term }));
         }
         self.shared.stats.tasks[self.number as usize].epoch.store(self.epoch, Relaxed);
         Ok(())

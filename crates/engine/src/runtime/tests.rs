@@ -12,6 +12,7 @@ mod counts;
 
 use super::{Bindings, Pipeline, Settings};
 use crate::batch::Port;
+use crate::checkpoint::{MemoryStorage, Storage as _};
 use crate::graph::{Edge, Graph, Node, NodeKind, Parallelism, SinkNode, SourceNode};
 use crate::sink::{EpochOutput, Flushed, Sink};
 use crate::source::{BadRecord, Fetch, Limit, OnBadRecord, PartitionReader, Poll, Source, Start};
@@ -282,13 +283,14 @@ fn a_sink_in_trouble_is_tried_ever_more_rarely_until_the_deadline_of_the_stop() 
 
 #[test]
 fn checkpoints_and_positions_are_kept_while_nobody_waits() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::default());
     let source = Rows::of((0..100).collect(), OnBadRecord::Fail);
     let mut bindings = Bindings::default();
     bindings.sources.insert(0, Arc::new(source.clone()));
     bindings.sinks.insert(1, Box::new(Collected::default()));
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_000_000));
-    let settings = Settings { checkpoint_dir: Some(dir.path().into()), ..Settings::default() };
+    let settings =
+        Settings { checkpoints: Some(Arc::new(storage.clone())), journal_dir: Some(dir.path().into()), ..Settings::default() };
     let pipeline = Pipeline::start(&graph(&[Port::Rows]), bindings, settings, clock.clone()).unwrap();
     let mut looks = 0;
     while source.committed(0).unwrap() != Some(100) {
@@ -296,6 +298,6 @@ fn checkpoints_and_positions_are_kept_while_nobody_waits() {
         assert!(looks < 50_000_000, "the position was never kept");
         clock.sleep(Duration::from_millis(1));
     }
-    assert_eq!(std::fs::read_dir(dir.path().join("task-0")).unwrap().count(), 1, "kept before the position was");
+    assert_eq!(storage.list("task-0/").unwrap().len(), 1, "kept before the position was");
     pipeline.wait().unwrap();
 }

@@ -1,7 +1,7 @@
 //! A worker: runs its tasks in turn, one epoch at a time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::events::{Backpressure, Event};
@@ -36,6 +36,48 @@ pub struct Worker {
     /// With a trigger interval: when the last round began, and when the next one is due, if it has to wait.
     round_began: Micros,
     due: Option<Micros>,
+    /// Where tasks come and go.
+    orders: Option<Arc<Orders>>,
+}
+
+/// What becomes of a worker's tasks, where instances share them.
+pub enum Order {
+    /// Run this task.
+    Run(Box<Task>),
+    /// Give this task up in order: its last epoch was handed over, its last checkpoint taken.
+    GiveUp(u32),
+    /// Drop this task.
+    Drop(u32),
+}
+
+/// Orders for a worker, and what it says of them.
+#[derive(Default)]
+pub struct Orders {
+    /// Whether there are some: looked at every round.
+    waiting: AtomicBool,
+    orders: Mutex<Vec<Order>>,
+    /// Tasks that were given up, and their last epochs.
+    given_up: Mutex<Vec<(u32, u64)>>,
+}
+
+impl Orders {
+    /// Gives an order.
+    pub fn give(&self, order: Order) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.waiting.store(true, Release);
+    }
+
+    /// Tasks that were given up since the last call, and their last epochs.
+    pub fn take_given_up(&self) -> Vec<(u32, u64)> {
+        std::mem::take(&mut self.given_up.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self) -> Vec<Order> {
+        if !self.waiting.swap(false, AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The wait for room in a queue that a worker is in.
@@ -51,7 +93,31 @@ impl Worker {
     /// A worker over `tasks`; it ends when all of them have, or `stop` is set.
     pub fn new(tasks: Vec<Task>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> Self {
         let round_began = shared.clock.now();
-        Self { tasks, shared, stop, waiting: None, rest: Duration::ZERO, round_began, due: None }
+        Self { tasks, shared, stop, waiting: None, rest: Duration::ZERO, round_began, due: None, orders: None }
+    }
+
+    /// A worker whose tasks come and go by orders; it ends when `stop` is set.
+    pub fn shared(orders: Arc<Orders>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> Self {
+        Self { orders: Some(orders), ..Self::new(Vec::new(), shared, stop) }
+    }
+
+    fn obey(&mut self) -> Result<()> {
+        let Some(orders) = self.orders.clone() else { return Ok(()) };
+        for order in orders.take() {
+            match order {
+                Order::Run(task) => self.tasks.push(*task),
+                Order::GiveUp(task) => {
+                    for mut task in self.tasks.extract_if(.., |t| t.number() == task) {
+                        task.checkpoint(true)?;
+                        task.count_gone();
+                        let given_up = (task.number(), task.epoch());
+                        orders.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(given_up);
+                    }
+                }
+                Order::Drop(task) => self.tasks.extract_if(.., |t| t.number() == task).for_each(|task| task.count_gone()),
+            }
+        }
+        Ok(())
     }
 
     /// An epoch of each task, where there is something to do.
@@ -64,7 +130,7 @@ impl Worker {
             worked |= matches!(progress, Progress::Worked | Progress::Behind);
             behind |= progress == Progress::Behind;
         }
-        if self.tasks.iter().all(Task::ended) {
+        if self.orders.is_none() && self.tasks.iter().all(Task::ended) {
             return self.end();
         }
         if !worked {
@@ -141,6 +207,7 @@ impl Work for Worker {
         if self.stop.load(Relaxed) {
             return self.end();
         }
+        self.obey()?;
         if let Some(wait) = self.until_due() {
             return Ok(Next::After(wait));
         }

@@ -1,20 +1,28 @@
 //! Keys: the values of some columns, each with a small number (its slot).
 //!
 //! Invariants: slots are given in first-seen order, counting up, unless keys were dropped, whose slots are given again
-//! first. Hashes have a fixed seed: the same input gives the same slots. Keys stand as bytes of arrow's row format in one
-//! arena, so a batch of keys is looked up without an allocation per row.
+//! first, the least of them first: which slot comes next depends on the keys that are there, not on how they came. Hashes
+//! have a fixed seed: the same input gives the same slots. Keys stand as bytes of arrow's row format in segments
+//! ([`segment`]), so a batch of keys is looked up without an allocation per row. New keys go to the open segment; it is
+//! sealed when it is full or a snapshot is taken, and then is a part of it that is written once. Segments that are mostly
+//! dead, and small ones once they are many, are opened again: their keys move to the open one.
+
+mod segment;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use arrow::array::{ArrayRef, new_empty_array};
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow_row::{RowConverter, RowParser, Rows, SortField};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use twox_hash::XxHash3_64;
 
+use self::segment::{Open, Segment};
+use super::parts::{SavedPart, Snapshot};
+use super::row_store::{CLASSES, FAN_IN};
 use crate::Result;
-
-/// An arena of so many bytes is not worth compacting.
-const SMALL: usize = 4096;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -22,7 +30,10 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 struct Key {
     hash: u64,
-    offset: usize,
+    /// Where its bytes are: the segment, its row there, and the place among the segment's bytes.
+    segment: u32,
+    row: u32,
+    offset: u32,
     length: u32,
 }
 
@@ -37,6 +48,7 @@ struct Place {
 #[derive(Debug)]
 pub struct Keys {
     fields: Vec<FieldRef>,
+    part: SchemaRef,
     converter: RowConverter,
     parser: RowParser,
     /// Encoded keys of the batch at hand; kept for its memory.
@@ -45,9 +57,76 @@ pub struct Keys {
     hashes: Vec<u64>,
     table: HashTable<Place>,
     keys: Vec<Key>,
+    vacant: BinaryHeap<Reverse<u32>>,
+    segments: Segments,
+}
+
+/// Where the bytes of keys are.
+#[derive(Debug, Default)]
+struct Segments {
+    sealed: Vec<Option<Segment>>,
     vacant: Vec<u32>,
-    arena: Vec<u8>,
-    dead_bytes: usize,
+    open: Open,
+    /// Number that the open segment will have among the sealed ones; its place there is empty.
+    open_id: u32,
+    /// Memory of the sealed ones, in bytes, about.
+    size: usize,
+}
+
+impl Segments {
+    fn new() -> Self {
+        Self { sealed: vec![None], ..Self::default() }
+    }
+
+    fn bytes_of(&self, key: &Key) -> &[u8] {
+        let range = key.offset as usize..(key.offset + key.length) as usize;
+        match self.sealed.get(key.segment as usize) {
+            Some(Some(segment)) => &segment.bytes()[range],
+            _ => &self.open.bytes()[range],
+        }
+    }
+
+    /// Adds a key to the open segment, which must not be full.
+    fn push(&mut self, slot: u32, hash: u64, bytes: &[u8]) -> Key {
+        let (row, offset) = self.open.push(slot, bytes);
+        Key { hash, segment: self.open_id, row, offset, length: bytes.len() as u32 }
+    }
+
+    /// Puts a segment among the sealed ones; gives its number.
+    fn add(&mut self, segment: Segment) -> u32 {
+        let id = self.vacancy();
+        self.size += segment.size();
+        self.sealed[id as usize] = Some(segment);
+        id
+    }
+
+    fn vacancy(&mut self) -> u32 {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.sealed.push(None);
+            self.sealed.len() as u32 - 1
+        })
+    }
+
+    /// Seals the open segment, and opens an empty one.
+    fn seal(&mut self, part: &SchemaRef) -> Result<()> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let segment = std::mem::take(&mut self.open).seal(part)?;
+        if segment.live.count() > 0 {
+            self.size += segment.size();
+            self.sealed[self.open_id as usize] = Some(segment);
+            self.open_id = self.vacancy();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, id: u32) -> Option<Segment> {
+        let segment = self.sealed.get_mut(id as usize)?.take()?;
+        self.vacant.push(id);
+        self.size -= segment.size();
+        Some(segment)
+    }
 }
 
 impl Keys {
@@ -59,6 +138,7 @@ impl Keys {
         let converter = RowConverter::new(fields.iter().map(|f| SortField::new(f.data_type().clone())).collect())?;
         let (parser, encoded) = (converter.parser(), converter.empty_rows(0, 0));
         Ok(Self {
+            part: segment::schema(&fields),
             fields,
             converter,
             parser,
@@ -66,9 +146,8 @@ impl Keys {
             hashes: Vec::new(),
             table: HashTable::new(),
             keys: Vec::new(),
-            vacant: Vec::new(),
-            arena: Vec::new(),
-            dead_bytes: 0,
+            vacant: BinaryHeap::new(),
+            segments: Segments::new(),
         })
     }
 
@@ -76,7 +155,7 @@ impl Keys {
     pub fn insert(&mut self, columns: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
         slots.clear();
         if self.fields.is_empty() {
-            let slot = self.slot(XxHash3_64::oneshot(&[]), &[]);
+            let slot = self.slot(XxHash3_64::oneshot(&[]), &[])?;
             slots.resize(rows, slot);
             return Ok(());
         }
@@ -91,7 +170,7 @@ impl Keys {
         for (row, slot) in slots.iter_mut().enumerate() {
             let key = encoded.row(row);
             if *slot == NONE || self.bytes_of(*slot) != key.data() {
-                *slot = self.slot(self.hashes[row], key.data());
+                *slot = self.slot(self.hashes[row], key.data())?;
             }
         }
         self.encoded = encoded;
@@ -104,55 +183,73 @@ impl Keys {
     }
 
     fn bytes_of(&self, slot: u32) -> &[u8] {
-        let key = &self.keys[slot as usize];
-        &self.arena[key.offset..key.offset + key.length as usize]
+        self.segments.bytes_of(&self.keys[slot as usize])
     }
 
-    fn slot(&mut self, hash: u64, bytes: &[u8]) -> u32 {
-        let Self { table, keys, vacant, arena, .. } = self;
-        let same = |place: &Place| {
-            let key = &keys[place.slot as usize];
-            place.high == high(hash) && arena[key.offset..key.offset + key.length as usize] == *bytes
-        };
-        match table.entry(hash, same, |place| keys[place.slot as usize].hash) {
-            Entry::Occupied(found) => found.get().slot,
+    fn slot(&mut self, hash: u64, bytes: &[u8]) -> Result<u32> {
+        let Self { table, keys, vacant, segments, .. } = self;
+        let same = |place: &Place| place.high == high(hash) && segments.bytes_of(&keys[place.slot as usize]) == bytes;
+        let slot = match table.entry(hash, same, |place| keys[place.slot as usize].hash) {
+            Entry::Occupied(found) => return Ok(found.get().slot),
             Entry::Vacant(place) => {
-                let slot = vacant.last().copied().unwrap_or(keys.len() as u32);
+                let slot = vacant.pop().map_or(keys.len() as u32, |Reverse(slot)| slot);
                 place.insert(Place { high: high(hash), slot });
-                let key = Key { hash, offset: arena.len(), length: bytes.len() as u32 };
-                arena.extend_from_slice(bytes);
-                match vacant.pop() {
-                    Some(slot) => keys[slot as usize] = key,
+                let key = segments.push(slot, hash, bytes);
+                match keys.get_mut(slot as usize) {
+                    Some(vacant) => *vacant = key,
                     None => keys.push(key),
                 }
                 slot
             }
+        };
+        if self.segments.open.is_full() {
+            self.segments.seal(&self.part)?;
         }
+        Ok(slot)
     }
 
-    /// Forgets the key of `slot`, which must have one. Amortized O(1).
-    pub fn remove(&mut self, slot: u32) {
+    /// Forgets the key of `slot`, which must have one. Amortized O(log n).
+    pub fn remove(&mut self, slot: u32) -> Result<()> {
         let key = self.keys[slot as usize];
-        let Ok(entry) = self.table.find_entry(key.hash, |place| place.slot == slot) else { return };
+        let Ok(entry) = self.table.find_entry(key.hash, |place| place.slot == slot) else { return Ok(()) };
         entry.remove();
-        self.vacant.push(slot);
-        self.dead_bytes += key.length as usize;
-        if self.dead_bytes > SMALL && self.dead_bytes * 2 > self.arena.len() {
-            self.compact();
+        self.vacant.push(Reverse(slot));
+        match self.segments.sealed.get_mut(key.segment as usize) {
+            Some(Some(segment)) => {
+                segment.live.clear(key.row);
+                if segment.live.is_mostly_dead() {
+                    self.reopen(key.segment)?;
+                }
+            }
+            _ => {
+                self.segments.open.remove(key.row);
+                if self.segments.open.is_mostly_dead() {
+                    let open = std::mem::take(&mut self.segments.open).seal(&self.part)?;
+                    self.rewrite(&open)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the keys of a sealed segment to the open one.
+    fn reopen(&mut self, id: u32) -> Result<()> {
+        match self.segments.take(id) {
+            Some(segment) => self.rewrite(&segment),
+            None => Ok(()),
         }
     }
 
-    /// Rewrites the arena without dropped keys.
-    fn compact(&mut self) {
-        let mut arena = Vec::with_capacity(self.arena.len() - self.dead_bytes);
-        for place in &self.table {
-            let key = &mut self.keys[place.slot as usize];
-            let from = key.offset;
-            key.offset = arena.len();
-            arena.extend_from_slice(&self.arena[from..from + key.length as usize]);
+    fn rewrite(&mut self, segment: &Segment) -> Result<()> {
+        for row in segment.live.iter() {
+            let (slot, bytes) = segment.key(row);
+            let hash = self.keys[slot as usize].hash;
+            self.keys[slot as usize] = self.segments.push(slot, hash, bytes);
+            if self.segments.open.is_full() {
+                self.segments.seal(&self.part)?;
+            }
         }
-        self.arena = arena;
-        self.dead_bytes = 0;
+        Ok(())
     }
 
     /// The key columns of some slots, in their order.
@@ -176,7 +273,68 @@ impl Keys {
 
     /// Bytes in memory, about.
     pub fn bytes(&self) -> usize {
-        self.arena.capacity() + self.keys.capacity() * size_of::<Key>() + self.table.allocation_size()
+        let vacant = self.vacant.capacity() * size_of::<u32>();
+        self.segments.size
+            + self.segments.open.size()
+            + vacant
+            + self.keys.capacity() * size_of::<Key>()
+            + self.table.allocation_size()
+    }
+
+    /// Adds a section to a snapshot: a part per segment. Costs what came since the last snapshot, and a bit per key.
+    pub fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
+        self.merge_small()?;
+        self.segments.seal(&self.part)?;
+        snapshot.section();
+        for segment in self.segments.sealed.iter_mut().flatten() {
+            snapshot.part(&mut segment.number, segment.rows.clone(), &segment.live);
+        }
+        Ok(())
+    }
+
+    /// Opens small segments again once they are many of a size, so that there are few, and each key moves O(log n) times.
+    fn merge_small(&mut self) -> Result<()> {
+        let mut classes: [Vec<u32>; CLASSES] = Default::default();
+        for (id, segment) in self.segments.sealed.iter().enumerate() {
+            if let Some(class) = segment.as_ref().and_then(Segment::class) {
+                classes[class].push(id as u32);
+            }
+        }
+        for (class, ids) in classes.iter().enumerate() {
+            let open = usize::from(self.segments.open.class() == Some(class));
+            if ids.len() + open >= FAN_IN {
+                ids.iter().try_for_each(|id| self.reopen(*id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the parts that [`save`](Keys::save) gave, where there are no keys yet: each key with its slot.
+    ///
+    /// # Errors
+    /// Keys of other columns.
+    pub fn restore(&mut self, saved: Vec<SavedPart>) -> Result<()> {
+        let segments = saved.into_iter().map(|part| Segment::restore(part, &self.part)).collect::<Result<Vec<_>>>()?;
+        let slots = || segments.iter().flat_map(|s| s.live.iter().map(|row| s.key(row).0));
+        let count = slots().max().map_or(0, |most| most as usize + 1);
+        let absent = Key { hash: 0, segment: NONE, row: 0, offset: 0, length: 0 };
+        self.keys = vec![absent; count];
+        self.table.reserve(slots().count(), |_| 0);
+        for segment in segments {
+            let id = self.segments.add(segment);
+            let Some(Some(segment)) = self.segments.sealed.get(id as usize) else { continue };
+            for row in segment.live.iter() {
+                let (slot, bytes) = segment.key(row);
+                let hash = XxHash3_64::oneshot(bytes);
+                let key = Key { hash, segment: id, row, offset: segment.offset(row), length: bytes.len() as u32 };
+                self.keys[slot as usize] = key;
+                let keys = &self.keys;
+                self.table.insert_unique(hash, Place { high: high(hash), slot }, |place| keys[place.slot as usize].hash);
+            }
+        }
+        let vacant = (0u32..).zip(&self.keys).filter(|(_, key)| key.segment == NONE).map(|(slot, _)| Reverse(slot));
+        self.vacant = vacant.collect();
+        Ok(())
     }
 }
 
@@ -186,62 +344,4 @@ fn high(hash: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Array, AsArray, Int64Array, StringArray};
-    use arrow::datatypes::{DataType, Field, Int64Type};
-
-    use super::*;
-
-    fn keys() -> Keys {
-        Keys::new(vec![Arc::new(Field::new("s", DataType::Utf8, true)), Arc::new(Field::new("n", DataType::Int64, true))])
-            .unwrap()
-    }
-
-    fn insert(keys: &mut Keys, rows: &[(Option<&str>, Option<i64>)]) -> Vec<u32> {
-        let text = StringArray::from_iter(rows.iter().map(|r| r.0));
-        let numbers = Int64Array::from_iter(rows.iter().map(|r| r.1));
-        let mut slots = Vec::new();
-        keys.insert(&[Arc::new(text), Arc::new(numbers)], rows.len(), &mut slots).unwrap();
-        slots
-    }
-
-    #[test]
-    fn slots_are_given_in_first_seen_order_and_null_is_a_key() {
-        let mut keys = keys();
-        let slots = insert(&mut keys, &[(Some("a"), Some(1)), (None, Some(1)), (Some("a"), Some(1)), (Some("a"), None)]);
-        assert_eq!(slots, [0, 1, 0, 2]);
-        assert_eq!(insert(&mut keys, &[(Some("a"), None), (Some("b"), Some(2)), (None, Some(1))]), [2, 3, 1]);
-        let columns = keys.columns([3, 1]).unwrap();
-        assert_eq!(columns[0].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("b"), None]);
-        assert_eq!(columns[1].as_primitive::<Int64Type>().values(), &[2, 1]);
-        assert_eq!(keys.columns([]).unwrap()[0].len(), 0);
-    }
-
-    #[test]
-    fn dropped_keys_give_their_slots_and_their_bytes_back() {
-        let mut keys = keys();
-        let names: Vec<String> = (0..1000).map(|i| format!("a name of some length, number {i}")).collect();
-        let rows: Vec<_> = names.iter().map(|n| (Some(n.as_str()), Some(7))).collect();
-        for _ in 0..50 {
-            let slots = insert(&mut keys, &rows);
-            assert!(slots.iter().all(|s| *s < 1000), "slots are used again");
-            let half: Vec<_> = slots[500..].to_vec();
-            slots[..500].iter().for_each(|s| keys.remove(*s));
-            assert_eq!(insert(&mut keys, &rows[500..]), half, "the other keys stay where they are");
-            half.into_iter().for_each(|s| keys.remove(s));
-        }
-        assert!(keys.is_empty());
-        assert!(keys.bytes() < 500_000, "{}", keys.bytes());
-    }
-
-    #[test]
-    fn without_columns_there_is_one_key() {
-        let mut keys = Keys::new(Vec::new()).unwrap();
-        let mut slots = Vec::new();
-        keys.insert(&[], 3, &mut slots).unwrap();
-        assert_eq!(slots, [0, 0, 0]);
-        assert!(keys.columns([0]).unwrap().is_empty());
-    }
-}
+mod tests;

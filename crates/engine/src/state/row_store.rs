@@ -3,27 +3,32 @@
 //! Invariants: a [`RowRef`] stays valid until its row is freed or [`RowStore::compact`] says where it moved; a row belongs to
 //! one owner (a key's slot, a group) for its whole life; a segment without live rows is dropped at once and its number is
 //! used again. Compaction merges segments of a similar number of live rows, so a row is rewritten O(log n) times, plus once
-//! for each time that half of its segment died; the number of segments below the full size stays logarithmic.
+//! for each time that half of its segment died; the number of segments below the full size stays logarithmic. The rows of a
+//! segment and their owners never change: a segment is a part of a checkpoint, written once, with the bits of its live rows
+//! told each time.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, MutableArrayData, RecordBatch, RecordBatchOptions, make_array, new_empty_array, new_null_array,
+    Array, ArrayRef, AsArray, MutableArrayData, RecordBatch, RecordBatchOptions, UInt32Array, make_array, new_empty_array,
+    new_null_array,
 };
 use arrow::compute::interleave;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 
+use super::live::Live;
+use super::parts::{self, SavedPart, Snapshot};
 use crate::operator::StateSize;
 use crate::{Error, Result};
 
-/// A segment of so many live rows is not merged with others any more.
-const FULL_ROWS: usize = 64 * 1024;
+/// A segment of so many live rows is not merged with others any more: a merge is written anew by the next checkpoint.
+pub(super) const FULL_ROWS: usize = 16 * 1024;
 /// Nor is one of so many bytes: offsets of strings and lists stay far from 32 bits.
-const FULL_BYTES: u64 = 32 * 1024 * 1024;
+pub(super) const FULL_BYTES: u64 = 32 * 1024 * 1024;
 /// So many segments of one size class become one.
-const FAN_IN: usize = 4;
+pub(super) const FAN_IN: usize = 4;
 /// Size classes: powers of 4 of live rows below [`FULL_ROWS`].
-const CLASSES: usize = 8;
+pub(super) const CLASSES: usize = 8;
 /// A column may hold so many bytes more than its rows need before it is copied.
 const SLACK: usize = 1024;
 
@@ -38,47 +43,32 @@ pub struct RowRef {
 
 #[derive(Debug)]
 struct Segment {
+    /// Given by the first snapshot that holds it.
+    number: Option<u64>,
     rows: RecordBatch,
-    owners: Vec<u32>,
-    /// One bit per row.
-    live: Vec<u64>,
-    live_count: usize,
+    owners: UInt32Array,
+    live: Live,
     bytes: u64,
 }
 
 impl Segment {
-    fn new(rows: RecordBatch, owners: Vec<u32>) -> Self {
-        let count = rows.num_rows();
-        let mut live = vec![u64::MAX; count.div_ceil(64)];
-        if let (Some(last), rest @ 1..) = (live.last_mut(), count % 64) {
-            *last = (1 << rest) - 1;
-        }
-        let bytes = (rows.get_array_memory_size() + 4 * count + 8 * live.len()) as u64;
-        Self { rows, owners, live, live_count: count, bytes }
+    fn new(rows: RecordBatch, owners: UInt32Array, live: Live) -> Self {
+        let bytes = (rows.get_array_memory_size() + 4 * owners.len() + live.bytes()) as u64;
+        Self { number: None, rows, owners, live, bytes }
     }
 
     fn is_full(&self) -> bool {
-        self.live_count >= FULL_ROWS || self.bytes >= FULL_BYTES
-    }
-
-    fn is_mostly_dead(&self) -> bool {
-        self.live_count * 2 <= self.rows.num_rows()
+        self.live.count() >= FULL_ROWS || self.bytes >= FULL_BYTES
     }
 
     fn class(&self) -> usize {
-        (self.live_count.max(1).ilog2() as usize / 2).min(CLASSES - 1)
+        class(self.live.count())
     }
+}
 
-    fn live_rows(&self) -> impl Iterator<Item = u32> {
-        self.live.iter().enumerate().flat_map(|(word, bits)| {
-            let mut bits = *bits;
-            std::iter::from_fn(move || {
-                let bit = bits.trailing_zeros();
-                bits &= bits.wrapping_sub(1);
-                (bit < 64).then(|| word as u32 * 64 + bit)
-            })
-        })
-    }
+/// The size class of so many live rows.
+pub(super) fn class(rows: usize) -> usize {
+    (rows.max(1).ilog2() as usize / 2).min(CLASSES - 1)
 }
 
 /// Where rows are among the segments that they are in.
@@ -93,6 +83,8 @@ struct Places<'a> {
 #[derive(Debug)]
 pub struct RowStore {
     schema: SchemaRef,
+    /// The owner, then the columns of `schema`.
+    part: SchemaRef,
     segments: Vec<Option<Segment>>,
     vacant: Vec<u32>,
     size: StateSize,
@@ -101,7 +93,9 @@ pub struct RowStore {
 impl RowStore {
     /// No rows yet.
     pub fn new(schema: SchemaRef) -> Self {
-        Self { schema, segments: Vec::new(), vacant: Vec::new(), size: StateSize::default() }
+        let owner = std::iter::once(Arc::new(Field::new("owner", DataType::UInt32, false)));
+        let part = Arc::new(Schema::new(owner.chain(schema.fields().iter().cloned()).collect::<Vec<_>>()));
+        Self { schema, part, segments: Vec::new(), vacant: Vec::new(), size: StateSize::default() }
     }
 
     /// The schema of the rows.
@@ -119,24 +113,28 @@ impl RowStore {
             return Err(Error::permanent(format!("{} rows for {} owners", rows.num_rows(), owners.len())));
         }
         let columns: Vec<_> = rows.columns().iter().map(unshared).collect::<Result<_>>()?;
-        let segment = Segment::new(batch(&self.schema, columns, owners.len())?, owners.to_vec());
+        let rows = batch(&self.schema, columns, owners.len())?;
+        Ok(self.add(Segment::new(rows, UInt32Array::from(owners.to_vec()), Live::all(owners.len()))))
+    }
+
+    fn add(&mut self, segment: Segment) -> u32 {
         let id = self.vacant.pop().unwrap_or_else(|| {
             self.segments.push(None);
             self.segments.len() as u32 - 1
         });
-        if owners.is_empty() {
+        if segment.live.count() == 0 {
             self.vacant.push(id);
-            return Ok(id);
+            return id;
         }
-        self.size.rows += segment.live_count as u64;
+        self.size.rows += segment.live.count() as u64;
         self.size.bytes += segment.bytes;
         self.segments[id as usize] = Some(segment);
-        Ok(id)
+        id
     }
 
     fn remove(&mut self, id: u32) -> Option<Segment> {
         let segment = self.segments[id as usize].take()?;
-        self.size.rows -= segment.live_count as u64;
+        self.size.rows -= segment.live.count() as u64;
         self.size.bytes -= segment.bytes;
         self.vacant.push(id);
         Some(segment)
@@ -196,14 +194,11 @@ impl RowStore {
     /// Frees a row. Freeing it again does nothing until its segment's number is used again.
     pub fn free(&mut self, row: RowRef) {
         let Some(segment) = self.segments.get_mut(row.segment as usize).and_then(Option::as_mut) else { return };
-        let (word, bit) = (row.row as usize / 64, 1u64 << (row.row % 64));
-        if segment.live.get(word).is_none_or(|bits| bits & bit == 0) {
+        if !segment.live.clear(row.row) {
             return;
         }
-        segment.live[word] &= !bit;
-        segment.live_count -= 1;
         self.size.rows -= 1;
-        if segment.live_count == 0 {
+        if segment.live.count() == 0 {
             self.remove(row.segment);
         }
     }
@@ -216,7 +211,7 @@ impl RowStore {
         for (id, segment) in self.segments.iter().enumerate() {
             match segment {
                 Some(s) if !s.is_full() => classes[s.class()].push(id as u32),
-                Some(s) if s.is_mostly_dead() => dead.push(id as u32),
+                Some(s) if s.live.is_mostly_dead() => dead.push(id as u32),
                 _ => {}
             }
         }
@@ -234,7 +229,7 @@ impl RowStore {
                 }
             } else {
                 for id in ids {
-                    if self.segments[id as usize].as_ref().is_some_and(Segment::is_mostly_dead) {
+                    if self.segments[id as usize].as_ref().is_some_and(|s| s.live.is_mostly_dead()) {
                         self.merge(&[id], moved)?;
                     }
                 }
@@ -248,7 +243,7 @@ impl RowStore {
         let mut groups = Vec::new();
         let (mut start, mut rows, mut bytes) = (0, 0, 0);
         for (i, segment) in ids.iter().map(|id| self.segments[*id as usize].as_ref()).enumerate() {
-            rows += segment.map_or(0, |s| s.live_count);
+            rows += segment.map_or(0, |s| s.live.count());
             bytes += segment.map_or(0, |s| s.bytes);
             if rows >= FULL_ROWS || bytes >= FULL_BYTES || i + 1 == ids.len() {
                 groups.push(&ids[start..=i]);
@@ -273,7 +268,9 @@ impl RowStore {
 
     fn live_refs(&self, ids: impl Iterator<Item = u32>) -> (Vec<RowRef>, Vec<u32>) {
         let segments = ids.filter_map(|id| Some((id, self.segments[id as usize].as_ref()?)));
-        segments.flat_map(|(segment, s)| s.live_rows().map(move |row| (RowRef { segment, row }, s.owners[row as usize]))).unzip()
+        segments
+            .flat_map(|(segment, s)| s.live.iter().map(move |row| (RowRef { segment, row }, s.owners.value(row as usize))))
+            .unzip()
     }
 
     /// What is held: live rows, and the bytes of all segments with their dead rows.
@@ -281,21 +278,48 @@ impl RowStore {
         self.size
     }
 
-    /// All live rows with their owners.
-    pub fn live(&self) -> Result<(RecordBatch, Vec<u32>)> {
-        let (refs, owners) = self.live_refs(0..self.segments.len() as u32);
-        Ok((self.gather(&refs)?, owners))
+    /// All live rows, and their owners.
+    pub fn live(&self) -> (Vec<RowRef>, Vec<u32>) {
+        self.live_refs(0..self.segments.len() as u32)
+    }
+
+    /// Adds a section to a snapshot: a part per segment. Costs a bit per row.
+    pub fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
+        snapshot.section();
+        for segment in self.segments.iter_mut().flatten() {
+            let owners: ArrayRef = Arc::new(segment.owners.clone());
+            let columns = std::iter::once(owners).chain(segment.rows.columns().iter().cloned()).collect();
+            snapshot.part(&mut segment.number, batch(&self.part, columns, segment.owners.len())?, &segment.live);
+        }
+        Ok(())
+    }
+
+    /// Takes up the parts that [`save`](RowStore::save) gave, into a store without rows. References are others than before:
+    /// [`live`](RowStore::live) tells them by owner.
+    ///
+    /// # Errors
+    /// Columns of other types than the schema's.
+    pub fn restore(&mut self, saved: Vec<SavedPart>) -> Result<()> {
+        for SavedPart { number, rows, live } in saved {
+            parts::expect(&rows, &self.part)?;
+            let owners = unshared(rows.column(0))?.as_primitive::<UInt32Type>().clone();
+            let columns = rows.columns()[1..].iter().map(unshared).collect::<Result<_>>()?;
+            let mut segment = Segment::new(batch(&self.schema, columns, owners.len())?, owners, live);
+            segment.number = Some(number);
+            self.add(segment);
+        }
+        Ok(())
     }
 }
 
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 /// The array, copied where it would hold on to much more memory than its rows need: a slice of a large batch, strings in a
 /// decoder's buffer. (Views within lists keep their buffers.)
-fn unshared(array: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn unshared(array: &ArrayRef) -> Result<ArrayRef> {
     if array.get_array_memory_size() <= 2 * needed(array) + SLACK {
         return Ok(array.clone());
     }

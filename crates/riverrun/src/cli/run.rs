@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use clap::Args;
-use riverrun_engine::Result;
 use riverrun_engine::progress::{Listeners, ProgressLog};
 use riverrun_engine::runtime::{Settings, StopHandle};
 use riverrun_engine::time::Clock;
+use riverrun_engine::{Error, Result};
 
 use super::backend::Endpoint;
 use super::summary;
@@ -28,6 +28,9 @@ pub struct Run {
     /// Read every source from its start to the end that it has now, close all windows, and stop.
     #[arg(long)]
     bounded: bool,
+    /// Name of this instance: several share the tasks of a pipeline on Kafka, a name taken again takes over at once.
+    #[arg(long)]
+    instance: Option<String>,
     /// Threads that run tasks; default: one per core.
     #[arg(long)]
     workers: Option<usize>,
@@ -42,7 +45,13 @@ pub struct Run {
 impl Run {
     /// Runs the script.
     pub fn run(self) -> Result<()> {
-        let program = self.script.load()?;
+        let mut program = self.script.load()?;
+        if let Some(name) = self.instance {
+            if let Some(why) = riverrun_sql::plan::Settings::refuse_instance(&name) {
+                return Err(Error::invalid(format!("--instance {name}: {why}")));
+            }
+            program.context.instance = Some(name);
+        }
         let flag = stop_flag()?;
         let mut endpoint = Endpoint::start(&program, self.port)?;
         let listeners = Listeners(vec![Arc::new(ProgressLog::default())]);

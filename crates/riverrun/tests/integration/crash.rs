@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Where it is killed, and the most times that it gets there in a run of this input, about.
-const PLACES: [(&str, u64); 13] = [
+const PLACES: [(&str, u64); 14] = [
     ("journal.before-commit", 45),
     ("journal.committed", 45),
-    ("checkpoint.before-rename", 4),
+    ("checkpoint.before-manifest", 4),
     ("checkpoint.before-deletion", 4),
+    ("checkpoint.in-deletion", 3),
     ("restore", 1),
     ("repeat", 3),
     ("log.after-append", 90),

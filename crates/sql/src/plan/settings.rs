@@ -13,10 +13,16 @@ use crate::suggest;
 pub struct Settings {
     /// `pipeline.name`: consumer group, names of internal things.
     pub pipeline_name: Option<String>,
+    /// `pipeline.instance`: the name of this one among instances that share the pipeline's tasks.
+    pub instance: Option<String>,
     /// `checkpoint.location`: a path or URL.
     pub checkpoint_location: Option<String>,
     /// `checkpoint.interval`, 10 seconds by default.
     pub checkpoint_interval: Duration,
+    /// `checkpoint.keep`: how many checkpoints of each task are kept, 2 by default.
+    pub checkpoint_keep: usize,
+    /// `checkpoint.s3.NAME`: options of the object store, by name.
+    pub checkpoint_s3: BTreeMap<String, String>,
     /// `trigger.interval`: rounds are at least this far apart. Zero (the default): continuous.
     pub trigger_interval: Duration,
     /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
@@ -29,8 +35,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             pipeline_name: None,
+            instance: None,
             checkpoint_location: None,
             checkpoint_interval: Duration::from_secs(10),
+            checkpoint_keep: 2,
+            checkpoint_s3: BTreeMap::new(),
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
             state_ttl: None,
@@ -44,8 +53,25 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 6] =
-        ["pipeline.name", "checkpoint.location", "checkpoint.interval", "trigger.interval", "progress.interval", "state.ttl"];
+    pub const NAMES: [&'static str; 8] = [
+        "pipeline.name",
+        "pipeline.instance",
+        "checkpoint.location",
+        "checkpoint.interval",
+        "checkpoint.keep",
+        "trigger.interval",
+        "progress.interval",
+        "state.ttl",
+    ];
+
+    /// What begins the names of options of the object store that checkpoints go to.
+    pub const S3: &'static str = "checkpoint.s3.";
+
+    /// Why a text cannot be an instance's name, if it cannot: it becomes part of names in other systems.
+    pub fn refuse_instance(name: &str) -> Option<&'static str> {
+        let fits = (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        (!fits).then_some("an instance's name has up to 100 letters, digits, dots, underscores and hyphens")
+    }
 
     /// Reads the settings of a script.
     pub(crate) fn parse(values: &BTreeMap<String, OptionValue>) -> Result<Self> {
@@ -63,8 +89,17 @@ impl Settings {
         };
         match name {
             "pipeline.name" => self.pipeline_name = Some(value.to_owned()),
+            "pipeline.instance" => match Self::refuse_instance(value) {
+                None => self.instance = Some(value.to_owned()),
+                Some(why) => return Err(Refusal::new(format!("SET {name}: '{value}': {why}"))),
+            },
             "checkpoint.location" => self.checkpoint_location = Some(value.to_owned()),
             "checkpoint.interval" => self.checkpoint_interval = duration()?,
+            "checkpoint.keep" => {
+                let count = value.parse().ok().filter(|n| (1..=1000).contains(n));
+                let wrong = || Refusal::new(format!("SET {name}: '{value}' is not a number from 1 to 1000"));
+                self.checkpoint_keep = count.ok_or_else(wrong)?;
+            }
             "trigger.interval" => self.trigger_interval = duration()?,
             "progress.interval" => {
                 let least = Duration::from_millis(100);
@@ -73,6 +108,9 @@ impl Settings {
             }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             _ if name.starts_with(Self::METRIC) => {}
+            _ if name.starts_with(Self::S3) => {
+                self.checkpoint_s3.insert(name[Self::S3.len()..].to_owned(), value.to_owned());
+            }
             _ => return Err(unknown(name)),
         }
         Ok(())

@@ -6,6 +6,7 @@ use riverrun_engine::connect::Context;
 use riverrun_engine::graph::{Graph, NodeId, SinkNode};
 use riverrun_engine::{Error, Result};
 
+use super::entries::DEFAULT_INSTANCE;
 use crate::kafka::config::Config;
 use crate::kafka::connect::written;
 use crate::kafka::key::Key;
@@ -14,12 +15,16 @@ use crate::kafka::key::Key;
 pub(in crate::kafka) struct Bus {
     /// The pipeline's name.
     pub pipeline: String,
+    /// This instance's name.
+    pub instance: String,
     /// Names this run of it.
     pub owner: String,
     /// The options of the first sink, by which the cluster is reached.
     pub config: Config,
     /// The sinks: place in the graph, options, key.
     pub sinks: Vec<(NodeId, Config, Key)>,
+    /// The sources: place among the graph's sources, place in the graph, options.
+    pub sources: Vec<(usize, NodeId, Config)>,
 }
 
 impl Bus {
@@ -38,12 +43,16 @@ impl Bus {
             sinks.push((id, config, key));
         }
         let (Some(first), Some((_, config, _))) = (first, sinks.first()) else { return Ok(None) };
-        for (_, node) in graph.sources().filter(|(_, node)| is_kafka(node.table.connector())) {
+        let mut sources = Vec::new();
+        for (index, (id, node)) in graph.sources().enumerate().filter(|(_, (_, node))| is_kafka(node.table.connector())) {
             let theirs = Config::of(&node.table, &context.pipeline)?;
             same_cluster((&first.table.name, config), (&node.table.name, &theirs))?;
+            sources.push((index, id, theirs));
         }
         let owner = format!("{}-{}", std::process::id(), context.clock.now());
-        Ok(Some(Self { pipeline: context.pipeline.clone(), owner, config: config.clone(), sinks }))
+        let instance = context.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.into());
+        let (pipeline, config) = (context.pipeline.clone(), config.clone());
+        Ok(Some(Self { pipeline, instance, owner, config, sinks, sources }))
     }
 }
 

@@ -1,13 +1,14 @@
 //! What stands in the journal's topic, and what it means.
 //!
-//! Partition 0 tells of the pipeline: each beginning of a life ([`GENESIS`]) and each run that took it over ([`OWNER`]). Task
+//! Partition 0 tells of the pipeline: each beginning of a life ([`GENESIS`]) and each run that took an instance's place over
+//! ([`OWNER`]: `<instance>/<run>`). Task
 //! t's epochs ([`EPOCH`]) are in partition t + 1, behind a copy of their life's genesis, which is removed with them once they
 //! are not needed; that in partition 0 stays. A life begins in all partitions in one transaction: so what stands in front of
 //! a genesis belongs to an earlier life, and where there is none all is of the newest.
 //!
 //! Invariant: a task's records follow each other without gap or repetition; else the pipeline stops and says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use riverrun_engine::journal::{Genesis, Record, Recorded};
 use riverrun_engine::{Error, Result};
@@ -16,6 +17,8 @@ use riverrun_engine::{Error, Result};
 pub(super) const GENESIS: &[u8] = b"genesis";
 /// Key of the name of a run.
 pub(super) const OWNER: &[u8] = b"owner";
+/// The instance that has no name of its own.
+pub(super) const DEFAULT_INSTANCE: &str = "default";
 /// Key of an epoch's record.
 pub(super) const EPOCH: &[u8] = b"epoch";
 
@@ -29,8 +32,8 @@ pub(super) fn partition_of(task: u32) -> i32 {
 pub(super) struct Entries {
     /// How it began.
     pub genesis: Option<Genesis>,
-    /// The run that took it over last.
-    pub owner: Option<String>,
+    /// By instance, the run that took its place over last.
+    pub owners: BTreeMap<String, String>,
     tasks: Vec<Task>,
 }
 
@@ -47,7 +50,12 @@ impl Entries {
         let within = |e: Error| e.within(format!("partition {partition}, offset {offset}"));
         match (key, partition) {
             (GENESIS, 0) => self.genesis = Some(Genesis::decode(value).map_err(within)?),
-            (OWNER, 0) => self.owner = Some(String::from_utf8_lossy(value).into_owned()),
+            (OWNER, 0) => {
+                let text = String::from_utf8_lossy(value);
+                // There was a time without names.
+                let (instance, run) = text.rsplit_once('/').unwrap_or((DEFAULT_INSTANCE, &text));
+                self.owners.insert(instance.to_owned(), run.to_owned());
+            }
             (GENESIS, _) => {
                 let genesis = Some(Genesis::decode(value).map_err(within)?);
                 *self.task(partition) = Task { genesis, ..Task::default() };
@@ -90,6 +98,16 @@ impl Entries {
         }
         let (records, offsets) = tasks.into_iter().map(|task| (task.records, task.offsets)).unzip();
         Ok((Recorded { genesis: Some(genesis), records }, offsets))
+    }
+
+    /// What was recorded of one task in the life that began so, and where it stands.
+    pub fn take_task(&mut self, task: u32, genesis: &Genesis) -> Result<(Vec<Record>, Offsets)> {
+        let Some(found) = self.tasks.get_mut(task as usize).map(std::mem::take) else { return Ok(Default::default()) };
+        if found.genesis.is_some_and(|theirs| theirs != *genesis) {
+            let what = format!("partition {} tells of another life than partition 0", partition_of(task));
+            return Err(Error::permanent(what).hint("start under another pipeline.name"));
+        }
+        Ok((found.records, found.offsets))
     }
 }
 
@@ -170,18 +188,28 @@ mod tests {
 
     #[test]
     fn only_the_newest_life_counts() {
-        let pipeline = vec![begins("a"), (OWNER, b"1-1".to_vec()), begins("b"), (OWNER, b"2-2".to_vec())];
+        let pipeline =
+            vec![begins("a"), (OWNER, b"1-1".to_vec()), begins("b"), (OWNER, b"2-2".to_vec()), (OWNER, b"b/1/3-3".to_vec())];
         let first = vec![begins("a"), (EPOCH, epoch(0, 1)), (EPOCH, epoch(0, 2)), begins("b"), (EPOCH, epoch(0, 1))];
         // The genesis of the second task's partition is gone with the records behind it.
         let second = vec![(EPOCH, epoch(1, 7)), (EPOCH, epoch(1, 8))];
         let entries = read(&[pipeline, first, second]).unwrap();
         assert!(entries.has(1, 8) && !entries.has(0, 2) && !entries.has(5, 1));
-        assert_eq!(entries.owner.as_deref(), Some("2-2"));
+        assert_eq!(entries.owners, BTreeMap::from([(DEFAULT_INSTANCE.into(), "2-2".into()), ("b/1".into(), "3-3".into())]));
         let (recorded, offsets) = entries.finish().unwrap();
         assert_eq!(recorded.genesis, Some(genesis("b")));
         let epochs: Vec<Vec<u64>> = recorded.records.iter().map(|task| task.iter().map(|r| r.epoch).collect()).collect();
         assert_eq!(epochs, [vec![1], vec![7, 8]]);
         assert_eq!(offsets[0].clone().take_to(9), Some(4));
+    }
+
+    #[test]
+    fn a_task_is_read_by_itself() {
+        let mut entries = read(&[vec![], vec![begins("a"), (EPOCH, epoch(0, 1))], vec![(EPOCH, epoch(1, 5))]]).unwrap();
+        assert!(entries.take_task(0, &genesis("b")).unwrap_err().message().contains("another life"));
+        let (records, mut offsets) = entries.take_task(1, &genesis("b")).unwrap();
+        assert_eq!((records[0].epoch, offsets.take_to(5)), (5, Some(0)));
+        assert!(entries.take_task(7, &genesis("b")).unwrap().0.is_empty(), "nothing was recorded of it");
     }
 
     #[test]

@@ -1,15 +1,23 @@
-//! The journal on Kafka: a pipeline's records and the rows of all its sinks on Kafka, committed in one transaction.
+//! The journal on Kafka: a pipeline's records, the rows of all its sinks on Kafka and the offsets of what was read, committed
+//! in one transaction.
 //!
-//! One transactional producer a pipeline, and an internal topic with its records ([`entries`]). A run takes both over: the
-//! producer's id fences an earlier run's producer, and the run's name goes into the topic. So a producer that died can tell
-//! why: if another run's name stands there it was fenced, and the pipeline stops; if its own does, the brokers gave up a
+//! One transactional producer an instance, and an internal topic with the records of all ([`entries`]). A run takes both over:
+//! the producer's id fences an earlier run of the instance, and the run's name goes into the topic. So a producer that died can
+//! tell why: if another run's name stands there it was fenced, and the pipeline stops; if its own does, the brokers gave up a
 //! transaction that was open for too long, as they do when they could not be reached, and a new producer goes on.
+//!
+//! Instances share the tasks as members of the sources' consumer group ([`members`]). Each transaction carries offsets for
+//! every task that it journals, and what the group knows the instance by (KIP-447): once the group has given a task to another
+//! instance, this one's commits of it are refused, or, if it was let in just before, the other one waits for its end.
 //!
 //! Invariants: an epoch is sent again only when it is known that it was not committed, if need be by looking into the topic;
 //! nobody who was fenced writes anything that is ever read.
 
 mod bus;
 mod entries;
+mod fence;
+mod group;
+mod members;
 mod read;
 mod reports;
 mod topic;
@@ -17,13 +25,21 @@ mod transaction;
 
 pub(super) use bus::Bus;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::producer::BaseRecord;
 use riverrun_engine::graph::NodeId;
-use riverrun_engine::journal::{Epoch, Genesis, Journal, Recorded};
+use riverrun_engine::journal::{Epoch, Genesis, Journal, Recorded, Stop};
+use riverrun_engine::membership::Membership;
 use riverrun_engine::sink::EpochOutput;
 use riverrun_engine::{Error, Result, failpoint};
 
-use self::entries::{EPOCH, Entries, GENESIS, OWNER, Offsets, partition_of};
+use self::entries::{DEFAULT_INSTANCE, EPOCH, GENESIS, OWNER, Offsets, partition_of};
+use self::fence::Fence;
+use self::group::Group;
+use self::members::Members;
 use self::read::Reader;
 use self::topic::JournalTopic;
 use self::transaction::Transactions;
@@ -34,18 +50,22 @@ use super::topic::create_if_missing;
 /// A pipeline's journal on Kafka.
 pub(super) struct KafkaJournal {
     pipeline: String,
+    instance: String,
     /// Names this run.
     owner: String,
     config: Config,
     topic: JournalTopic,
     takes: Vec<NodeId>,
     writers: Vec<Writer>,
+    /// Where the sources are on Kafka.
+    group: Option<Group>,
+    fence: Arc<Fence>,
     /// Since it was taken over.
     transactions: Option<Transactions>,
-    /// Whether the outcome of the last commit must be looked up before anything is sent.
+    /// The epochs (task, number) of the last transaction, until its outcome is known.
+    sent: Vec<(u32, u64)>,
+    /// Whether that must be looked up before anything is sent.
     doubtful: bool,
-    /// Where records stand, by task.
-    offsets: Vec<Offsets>,
 }
 
 impl KafkaJournal {
@@ -57,30 +77,43 @@ impl KafkaJournal {
             writers.push(Writer::new(create_if_missing(&config)?, key));
         }
         let topic = JournalTopic::new(format!("riverrun-{}-journal", bus.pipeline), &bus.config)?;
-        let (pipeline, owner, config) = (bus.pipeline, bus.owner, bus.config);
-        let (transactions, doubtful, offsets) = (None, false, Vec::new());
-        Ok(Self { pipeline, owner, config, topic, takes, writers, transactions, doubtful, offsets })
+        let group = Group::find(&bus.sources)?;
+        let Bus { pipeline, instance, owner, config, .. } = bus;
+        let (fence, transactions, sent, doubtful) = (Arc::default(), None, Vec::new(), false);
+        Ok(Self { pipeline, instance, owner, config, topic, takes, writers, group, fence, transactions, sent, doubtful })
     }
 
-    /// Makes this run the owner, whoever was. Gives how many partitions the topic has, if it is there.
+    /// A pipeline's name has no colon, since it is part of topics' names: so ids differ where names do.
+    fn transactional_id(&self) -> String {
+        match self.instance.as_str() {
+            DEFAULT_INSTANCE => format!("riverrun-{}", self.pipeline),
+            instance => format!("riverrun-{}:{instance}", self.pipeline),
+        }
+    }
+
+    /// Makes this run the owner of the instance's place, whoever was. Gives how many partitions the topic has, if it is there.
     fn take_over(&mut self) -> Result<Option<i32>> {
         if self.transactions.as_ref().is_none_or(Transactions::is_dead) {
-            let id = format!("riverrun-{}", self.pipeline);
-            self.transactions = Some(Transactions::new(&self.config, &id, &self.topic.name)?);
+            self.transactions = Some(Transactions::new(&self.config, &self.transactional_id(), &self.topic.name)?);
         }
         let partitions = self.topic.find()?;
-        let (name, owner) = (&self.topic.name, self.owner.as_bytes());
+        let (name, owner) = (&self.topic.name, self.place());
         let transactions = ready(&mut self.transactions)?;
         transactions.init()?;
         if partitions.is_some() {
             if !transactions.is_committing() {
                 transactions.begin()?;
-                transactions.send(entry(name, 0, OWNER, owner))?;
+                transactions.send(entry(name, 0, OWNER, owner.as_bytes()))?;
                 transactions.delivered()?;
             }
             transactions.commit()?;
         }
         Ok(partitions)
+    }
+
+    /// This run at its instance's place, as the topic has it.
+    fn place(&self) -> String {
+        format!("{}/{}", self.instance, self.owner)
     }
 
     /// Sees to it that a transaction can begin, or goes on to be committed. A new producer takes the place of one that died,
@@ -89,8 +122,8 @@ impl KafkaJournal {
         let transactions = ready(&mut self.transactions)?;
         if transactions.is_dead() {
             self.doubtful = true;
-            let found = Reader::new(&self.config, &self.topic.name)?.read(0..1)?;
-            if found.owner.as_ref().is_some_and(|owner| *owner != self.owner) {
+            let found = self.reader()?.read(0..1)?;
+            if found.owners.get(&self.instance).is_some_and(|owner| *owner != self.owner) {
                 return Err(self.fenced());
             }
             tracing::warn!("pipeline '{}': the brokers gave up its transaction; going on with a new producer", self.pipeline);
@@ -102,107 +135,94 @@ impl KafkaJournal {
     }
 
     fn fenced(&self) -> Error {
-        let what = format!("another run of pipeline '{}' has taken over its journal, topic '{}'", self.pipeline, self.topic.name);
-        Error::permanent(what).hint("one run of a pipeline at a time; a pipeline of its own needs a pipeline.name of its own")
-    }
-
-    /// Everything in the topic.
-    fn read(&mut self) -> Result<Entries> {
-        match self.topic.find()? {
-            Some(partitions) => Reader::new(&self.config, &self.topic.name)?.read(0..partitions),
-            None => Ok(Entries::default()),
+        let (pipeline, topic) = (&self.pipeline, &self.topic.name);
+        if self.instance == DEFAULT_INSTANCE {
+            let what = format!("another run of pipeline '{pipeline}' has taken over its journal, topic '{topic}'");
+            return Error::permanent(what).hint(
+                "instances that share a pipeline need names (--instance NAME); a pipeline of its own needs a pipeline.name of its own",
+            );
         }
+        let what = format!("another run of pipeline '{pipeline}' has taken over the place of instance '{}'", self.instance);
+        Error::permanent(what).hint("give each instance of a pipeline a name of its own: --instance NAME")
     }
 
-    /// If the last outcome is in doubt: what the topic says.
-    fn decide(&mut self) -> Result<Option<Entries>> {
-        if !self.doubtful {
-            return Ok(None);
-        }
-        let found = self.read()?;
-        self.doubtful = false;
-        Ok(Some(found))
+    fn reader(&self) -> Result<Reader> {
+        Reader::new(&self.config, &self.topic.name)
     }
 
-    /// Commits what `send` sends. Gives where the topic's entries stand, in order of partition and offset.
-    fn transact(&mut self, send: impl FnOnce(&mut Transactions, &str, &[Writer]) -> Result<()>) -> Result<Vec<(i32, i64)>> {
+    /// Ends what an earlier call left open. Gives the epochs that it is known to have committed.
+    fn finish(&mut self) -> Result<Vec<(u32, u64)>> {
         let transactions = ready(&mut self.transactions)?;
-        if !transactions.is_committing() {
-            transactions.begin()?;
-            send(transactions, &self.topic.name, &self.writers)?;
-            transactions.delivered()?;
-            failpoint::reach("kafka.sent");
+        if transactions.is_committing() {
+            let committed = transactions.commit();
+            self.doubtful |= committed.is_err() && !transactions.is_committing();
+            let stands = committed?;
+            // In doubt, what went on was not these epochs' transaction but a later one, of a new producer.
+            if !self.doubtful {
+                return Ok(self.remember(stands));
+            }
         }
+        let Some((task, epoch)) = self.sent.first().copied().filter(|_| self.doubtful) else {
+            self.doubtful = false;
+            self.sent.clear();
+            return Ok(Vec::new());
+        };
+        let partition = partition_of(task);
+        let found = self.reader()?.read(partition..partition + 1)?;
+        self.doubtful = false;
+        let sent = std::mem::take(&mut self.sent);
+        Ok(if found.has(task, epoch) { sent } else { Vec::new() })
+    }
+
+    /// What the group knows this instance by, where there is a group.
+    fn member(&self, known: Option<Arc<ConsumerGroupMetadata>>) -> Result<Option<Arc<ConsumerGroupMetadata>>> {
+        match known {
+            None if self.group.is_some() => Err(Error::transient("this instance is no member of the pipeline's group now")),
+            known => Ok(known),
+        }
+    }
+
+    /// Commits what `send` sends, and the offsets of these ends of epochs. Gives where the topic's entries stand.
+    fn transact<'a>(
+        &mut self,
+        member: Option<Arc<ConsumerGroupMetadata>>,
+        ends: impl Iterator<Item = &'a Stop>,
+        send: impl FnOnce(&mut Transactions, &str, &[Writer]) -> Result<()>,
+    ) -> Result<Vec<(i32, i64)>> {
+        let transactions = ready(&mut self.transactions)?;
+        transactions.begin()?;
+        send(transactions, &self.topic.name, &self.writers)?;
+        transactions.delivered()?;
+        if let (Some(group), Some(member)) = (&self.group, member) {
+            transactions.offsets(&group.offsets(ends)?, &member)?;
+        }
+        failpoint::reach("kafka.sent");
         let committed = transactions.commit();
         self.doubtful = committed.is_err() && !transactions.is_committing();
-        let mut stands = committed?;
+        committed
+    }
+
+    /// The epochs that were sent are committed, and stand there.
+    fn remember(&mut self, mut stands: Vec<(i32, i64)>) -> Vec<(u32, u64)> {
         stands.sort_unstable();
-        Ok(stands)
-    }
-
-    fn index(&mut self, found: Entries) -> Result<Recorded> {
-        let (recorded, offsets) = found.finish().map_err(|e| e.within(format!("topic '{}'", self.topic.name)))?;
-        self.offsets = offsets;
-        Ok(recorded)
-    }
-
-    fn remember(&mut self, epochs: &[Epoch], stands: &[(i32, i64)]) {
-        for (task, offsets) in self.offsets.iter_mut().enumerate() {
-            let partition = partition_of(task as u32);
-            let epochs = epochs.iter().map(|e| &e.record).filter(|record| record.task as usize == task);
-            let stands = stands.iter().filter(|(p, _)| *p == partition);
-            epochs.zip(stands).for_each(|(record, (_, offset))| offsets.push(record.epoch, *offset));
+        let mut by_partition: BTreeMap<i32, std::vec::IntoIter<i64>> = BTreeMap::new();
+        for chunk in stands.chunk_by(|a, b| a.0 == b.0) {
+            by_partition.insert(chunk[0].0, chunk.iter().map(|(_, offset)| *offset).collect::<Vec<_>>().into_iter());
         }
-    }
-}
-
-impl Journal for KafkaJournal {
-    fn takes(&self) -> &[NodeId] {
-        &self.takes
-    }
-
-    fn recover(&mut self) -> Result<Recorded> {
-        let taken = self.take_over();
-        self.doubtful = false;
-        match taken? {
-            Some(_) => {
-                let found = self.read()?;
-                self.index(found)
-            }
-            None => Ok(Recorded::default()),
-        }
-    }
-
-    fn begin(&mut self, genesis: &Genesis) -> Result<()> {
-        self.topic.ensure(genesis.tasks)?;
-        self.settle()?;
-        let known = self.decide()?.is_some_and(|found| found.genesis.as_ref() == Some(genesis));
-        if !known {
-            let (owner, bytes) = (self.owner.clone(), genesis.encode()?);
-            let stands = self.transact(|transactions, topic, _| {
-                transactions.send(entry(topic, 0, OWNER, owner.as_bytes()))?;
-                (0..=genesis.tasks as i32).try_for_each(|p| transactions.send(entry(topic, p, GENESIS, &bytes)))
-            })?;
-            // What was there of another life.
-            let mut before = stands;
-            before.dedup_by_key(|(partition, _)| *partition);
-            self.topic.cut(&before);
-        }
-        self.offsets = vec![Offsets::default(); genesis.tasks as usize];
-        Ok(())
-    }
-
-    fn commit(&mut self, epochs: &[Epoch]) -> Result<()> {
-        let Some(first) = epochs.first() else { return Ok(()) };
-        self.settle()?;
-        if let Some(found) = self.decide()? {
-            let known = found.has(first.record.task, first.record.epoch);
-            self.index(found)?;
-            if known {
-                return Ok(());
+        for (task, epoch) in &self.sent {
+            if let Some(offset) = by_partition.get_mut(&partition_of(*task)).and_then(Iterator::next) {
+                self.fence.push(*task, *epoch, offset);
             }
         }
-        let stands = self.transact(|transactions, topic, writers| {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Sends epochs in one transaction and commits it.
+    fn commit_new(&mut self, epochs: &[&Epoch]) -> Result<()> {
+        let member = self.member(self.fence.enter(epochs.iter().map(|epoch| epoch.record.task).collect())?)?;
+        self.sent = epochs.iter().map(|epoch| (epoch.record.task, epoch.record.epoch)).collect();
+        let ends = epochs.iter().flat_map(|epoch| &epoch.ends);
+        let stands = self.transact(member, ends, |transactions, topic, writers| {
             for epoch in epochs {
                 for (writer, output) in writers.iter().zip(&epoch.outputs) {
                     send_rows(transactions, writer, output)?;
@@ -213,12 +233,81 @@ impl Journal for KafkaJournal {
             Ok(())
         })?;
         failpoint::reach("kafka.committed");
-        self.remember(epochs, &stands);
+        self.remember(stands);
+        self.fence.leave();
+        Ok(())
+    }
+}
+
+impl Journal for KafkaJournal {
+    fn takes(&self) -> &[NodeId] {
+        &self.takes
+    }
+
+    fn keeps_positions_of(&self) -> &[NodeId] {
+        self.group.as_ref().map_or(&[], |group| &group.sources)
+    }
+
+    fn recover(&mut self) -> Result<Recorded> {
+        let taken = self.take_over();
+        self.doubtful = false;
+        self.sent.clear();
+        let Some(partitions) = taken? else { return Ok(Recorded::default()) };
+        if self.group.is_some() {
+            // Tasks are read when they are taken.
+            return Ok(Recorded { genesis: self.reader()?.read(0..1)?.genesis, records: Vec::new() });
+        }
+        let found = self.reader()?.read(0..partitions)?;
+        let (recorded, offsets) = found.finish().map_err(|e| e.within(format!("topic '{}'", self.topic.name)))?;
+        (0..).zip(offsets).for_each(|(task, offsets)| self.fence.open(task, offsets));
+        Ok(recorded)
+    }
+
+    fn join(&mut self, tasks: u32) -> Result<Option<Box<dyn Membership>>> {
+        let Some(group) = self.group.clone() else { return Ok(None) };
+        let journal = (self.config.clone(), self.topic.name.clone());
+        Ok(Some(Box::new(Members::join(group, &self.instance, tasks, self.fence.clone(), journal)?)))
+    }
+
+    fn begin(&mut self, genesis: &Genesis) -> Result<()> {
+        self.topic.ensure(genesis.tasks)?;
+        self.settle()?;
+        let transactions = ready(&mut self.transactions)?;
+        if transactions.is_committing() {
+            self.doubtful = true;
+            transactions.commit()?;
+        }
+        let known = self.doubtful && self.reader()?.read(0..1)?.genesis.as_ref() == Some(genesis);
+        self.doubtful = false;
+        if !known {
+            let (owner, bytes, member) = (self.place(), genesis.encode()?, self.member(self.fence.enter(Vec::new())?)?);
+            let sent = self.transact(member, genesis.starts.iter(), |transactions, topic, _| {
+                transactions.send(entry(topic, 0, OWNER, owner.as_bytes()))?;
+                (0..=genesis.tasks as i32).try_for_each(|p| transactions.send(entry(topic, p, GENESIS, &bytes)))
+            });
+            // What was there of another life.
+            let mut before = sent?;
+            before.sort_unstable();
+            before.dedup_by_key(|(partition, _)| *partition);
+            self.topic.cut(&before);
+        }
+        if self.group.is_none() {
+            (0..genesis.tasks).for_each(|task| self.fence.open(task, Offsets::default()));
+        }
         Ok(())
     }
 
+    fn commit(&mut self, epochs: &[Epoch]) -> Result<()> {
+        self.settle()?;
+        let done = self.finish()?;
+        self.fence.leave();
+        let new = |epoch: &&Epoch| !done.contains(&(epoch.record.task, epoch.record.epoch));
+        let left: Vec<&Epoch> = epochs.iter().filter(new).collect();
+        if left.is_empty() { Ok(()) } else { self.commit_new(&left) }
+    }
+
     fn truncate(&mut self, task: u32, epoch: u64) -> Result<()> {
-        if let Some(offset) = self.offsets.get_mut(task as usize).and_then(|offsets| offsets.take_to(epoch)) {
+        if let Some(offset) = self.fence.take_to(task, epoch) {
             self.topic.cut(&[(partition_of(task), offset + 1)]);
         }
         Ok(())

@@ -23,26 +23,33 @@ use crate::kafka::config::Config;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Reads the topic.
-pub(super) struct Reader<'a> {
-    config: &'a Config,
-    topic: &'a str,
+pub(super) struct Reader {
+    config: Config,
+    topic: String,
     consumer: BaseConsumer<Callbacks>,
+    unfiltered: BaseConsumer<Callbacks>,
 }
 
-impl<'a> Reader<'a> {
-    pub fn new(config: &'a Config, topic: &'a str) -> Result<Self> {
-        Ok(Self { config, topic, consumer: consumer(config, topic, "read_committed")? })
+impl Reader {
+    pub fn new(config: &Config, topic: &str) -> Result<Self> {
+        let (filtered, unfiltered) = (consumer(config, topic, "read_committed")?, consumer(config, topic, "read_uncommitted")?);
+        Ok(Self { config: config.clone(), topic: topic.to_owned(), consumer: filtered, unfiltered })
+    }
+
+    /// The same, that gives up sooner.
+    pub fn patient_for(mut self, patience: Duration) -> Self {
+        self.config.patience = patience;
+        self
     }
 
     /// All that is committed in these partitions.
-    pub fn read(&self, partitions: std::ops::Range<i32>) -> Result<Entries> {
+    pub fn read(&self, partitions: impl IntoIterator<Item = i32>) -> Result<Entries> {
         let mut list = TopicPartitionList::new();
         let mut open = BTreeMap::new();
-        let unfiltered = consumer(self.config, self.topic, "read_uncommitted")?;
         for partition in partitions {
-            let (first, end) = self.decided(&unfiltered, partition)?;
+            let (first, end) = self.decided(partition)?;
             if first < end {
-                let added = list.add_partition_offset(self.topic, partition, Offset::Offset(first));
+                let added = list.add_partition_offset(&self.topic, partition, Offset::Offset(first));
                 added.map_err(|e| self.error(&e))?;
                 open.insert(partition, end);
             }
@@ -54,16 +61,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The first offset of a partition and its end, once all before that is committed or aborted.
-    fn decided(&self, unfiltered: &BaseConsumer<Callbacks>, partition: i32) -> Result<(i64, i64)> {
+    fn decided(&self, partition: i32) -> Result<(i64, i64)> {
         let stopwatch = Stopwatch::start();
         let ask = |consumer: &BaseConsumer<Callbacks>| loop {
             let left = self.left(&stopwatch);
-            match consumer.fetch_watermarks(self.topic, partition, left.max(AGAIN)).map_err(|e| self.error(&e)) {
+            match consumer.fetch_watermarks(&self.topic, partition, left.max(AGAIN)).map_err(|e| self.error(&e)) {
                 Err(error) if error.is_transient() && left > AGAIN => SystemClock.sleep(AGAIN),
                 answer => return answer,
             }
         };
-        let (first, end) = ask(unfiltered)?;
+        let (first, end) = ask(&self.unfiltered)?;
         loop {
             // What a reader of committed records may read.
             let (_, stable) = ask(&self.consumer)?;

@@ -7,6 +7,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use riverrun_engine::time::{Clock, Stopwatch, SystemClock};
@@ -123,6 +125,31 @@ impl Transactions {
             // Why it died says more than what became of its records.
             (Some(_), Some((_, why))) => Err(Error::transient(format!("transactions at {}: {why}", self.brokers))),
             (Some(error), None) => Err(error),
+        }
+    }
+
+    /// Adds offsets of a group to what is committed: if the group still knows this member. All records were delivered.
+    ///
+    /// # Errors
+    /// Transient: the group has moved on. The transaction will be aborted.
+    pub fn offsets(&mut self, offsets: &TopicPartitionList, member: &ConsumerGroupMetadata) -> Result<()> {
+        let stopwatch = Stopwatch::start();
+        loop {
+            let error = match self.producer.send_offsets_to_transaction(offsets, member, self.patience) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let again = matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
+            if !again || elapsed(&stopwatch) >= self.patience || self.is_dead() {
+                self.stage = Stage::Aborting;
+                return Err(match error.rdkafka_error_code() {
+                    Some(Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId) => {
+                        Error::transient(format!("the group has shared out the tasks anew: {error}"))
+                    }
+                    _ => self.error(&error, "adding offsets to a transaction"),
+                });
+            }
+            self.serve();
         }
     }
 

@@ -67,7 +67,7 @@ fn table(brokers: &str, topic: &str, more: &[(&str, &str)]) -> Table {
 }
 
 fn context() -> Context {
-    Context { pipeline: "test".into(), data_dir: "unused".into(), clock: Arc::new(ManualClock::at(0)) }
+    Context { pipeline: "test".into(), instance: None, data_dir: "unused".into(), clock: Arc::new(ManualClock::at(0)) }
 }
 
 fn source(table: &Table) -> Result<Arc<dyn Source>> {

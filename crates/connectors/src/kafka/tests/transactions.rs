@@ -58,7 +58,8 @@ fn epoch(table: &Table, task: u32, epoch: u64, numbers: std::ops::Range<i64>) ->
     let (lifts, ended, count) = (Vec::new(), Vec::new(), rows.num_rows() as u64);
     let chunks = vec![vec![(0, task, epoch as i64).into()]];
     let outputs = vec![EpochOutput { task, epoch, clock: 0, batches: vec![Batch { rows, change: Change::Upsert }] }];
-    Epoch { record: Record { task, epoch, clock: 0, chunks, lifts, ended, rows: vec![count] }, outputs }
+    let ends = vec![(0, task, epoch as i64).into()];
+    Epoch { record: Record { task, epoch, clock: 0, chunks, lifts, ended, rows: vec![count] }, outputs, ends }
 }
 
 /// Calls again while an error may pass.

@@ -2,24 +2,27 @@
 //!
 //! Invariants: a row takes part in the history of its key from the moment it is inserted; nothing is freed before the
 //! columns that look at it are made; memory is what [`Retention`](super::history::Retention) asks for, plus the rows
-//! younger than the watermark.
+//! younger than the watermark. Kept rows end with two columns of ours, the slot of their key and their number in the order
+//! of arrival, so that histories can be made again from the rows of a checkpoint.
 
 use std::mem::size_of;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType, UInt32Type, UInt64Type};
 use datafusion_physical_expr::PhysicalExpr;
 
 use super::Over;
 use super::functions::Functions;
-use super::history::{History, NONE};
+use super::history::{History, NONE, Purged};
 use super::lookup::{Current, Lookup};
+use crate::Result;
 use crate::operator::StateSize;
 use crate::state::keys::Keys;
+use crate::state::latest::Latest;
+use crate::state::parts::{Restored, Snapshot};
 use crate::state::row_store::{RowRef, RowStore};
 use crate::time::{MIN_TIME, Micros};
-use crate::{Error, Result};
 
 /// Which rows a row sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +39,14 @@ pub(super) struct Evaluator {
     functions: Arc<Functions>,
     partition_by: Vec<Arc<dyn PhysicalExpr>>,
     output: SchemaRef,
-    key_schema: SchemaRef,
-    row_schema: SchemaRef,
     keys: Keys,
     history: History,
     store: RowStore,
     watermark: Micros,
+    /// How many rows came before; numbers them.
+    arrived: u64,
+    /// What keys remember of purged rows, as the last snapshot had it; by slot.
+    purged: Latest,
     slots: Vec<u32>,
     ids: Vec<u32>,
 }
@@ -52,20 +57,21 @@ impl Evaluator {
         let keys = over.partition_by.iter().enumerate();
         let keys = keys.map(|(i, e)| Ok(Arc::new(Field::new(format!("key_{i}"), e.data_type(&over.input)?, true))));
         let keys: Vec<FieldRef> = keys.collect::<Result<_>>()?;
-        let of_key = [Field::new("purged", DataType::UInt64, false), Field::new("pinned", DataType::Boolean, false)];
-        let of_row = std::iter::once(Arc::new(Field::new("key", DataType::UInt32, false)));
         let ttl = over.ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+        let ours = [Field::new("key", DataType::UInt32, false), Field::new("arrival", DataType::UInt64, false)];
+        let kept = schema(functions.kept().fields().iter().cloned().chain(ours.map(Arc::new)));
+        let purged = [Field::new("rows", DataType::UInt64, false), Field::new("first", DataType::UInt32, false)];
         Ok(Self {
             order,
             partition_by: over.partition_by.clone(),
             output: over.output.clone(),
-            key_schema: schema(keys.iter().cloned().chain(of_key.map(Arc::new))),
-            row_schema: schema(of_row.chain(functions.kept().fields().iter().cloned())),
             keys: Keys::new(keys)?,
             history: History::new(functions.retention(ttl)),
-            store: RowStore::new(functions.kept()),
+            store: RowStore::new(kept),
             functions,
             watermark: MIN_TIME,
+            arrived: 0,
+            purged: Latest::new(schema(purged.map(Arc::new).into_iter())),
             slots: Vec::new(),
             ids: Vec::new(),
         })
@@ -77,8 +83,11 @@ impl Evaluator {
         let keys = self.partition_by.iter().map(|e| Ok(e.evaluate(rows)?.into_array(count)?)).collect::<Result<Vec<_>>>()?;
         self.keys.insert(&keys, count, &mut self.slots)?;
         self.history.reserve(count, &mut self.ids);
-        let kept = self.functions.keep(rows, Arc::new(times.clone()))?;
-        let segment = self.store.append(kept, &self.ids)?;
+        let mut kept = self.functions.keep(rows, Arc::new(times.clone()))?;
+        kept.push(Arc::new(UInt32Array::from(self.slots.clone())));
+        kept.push(Arc::new(UInt64Array::from_iter_values((self.arrived..).take(count))));
+        self.arrived += count as u64;
+        let segment = self.store.append(RecordBatch::try_new(self.store.schema().clone(), kept)?, &self.ids)?;
         let functions = self.functions.clone();
         let mut lookup = Lookup::new(&functions, count);
         match self.order {
@@ -141,7 +150,7 @@ impl Evaluator {
     fn purge(&mut self, slots: &[u32]) -> Result<()> {
         for slot in slots {
             if self.history.purge(*slot, self.watermark, &mut |row| self.store.free(row)) {
-                self.keys.remove(*slot);
+                self.keys.remove(*slot)?;
             }
         }
         self.store.compact(&mut |id, _, to| self.history.moved(id, to))
@@ -151,50 +160,47 @@ impl Evaluator {
     pub(super) fn size(&self) -> StateSize {
         let stored = self.store.size();
         let scratch = (self.slots.capacity() + self.ids.capacity()) * size_of::<u32>();
-        StateSize { rows: stored.rows, bytes: stored.bytes + (self.history.size() + self.keys.bytes() + scratch) as u64 }
+        StateSize {
+            rows: stored.rows,
+            bytes: stored.bytes + self.purged.bytes() + (self.history.size() + self.keys.bytes() + scratch) as u64,
+        }
     }
 
-    /// The keys, and their rows from the oldest on.
-    pub(super) fn snapshot(&self) -> Result<[RecordBatch; 2]> {
-        let slots = self.history.slots();
-        let (mut owners, mut refs) = (Vec::new(), Vec::new());
-        for (key, slot) in slots.iter().enumerate() {
-            refs.extend(self.history.entries(*slot).map(|id| self.history.row(id)));
-            owners.resize(refs.len(), key as u32);
-        }
-        let (purged, pinned): (Vec<_>, Vec<_>) = slots.iter().map(|slot| self.history.purged(*slot)).unzip();
-        let mut keys = self.keys.columns(slots.iter().copied())?;
-        keys.push(Arc::new(UInt64Array::from(purged)));
-        keys.push(Arc::new(BooleanArray::from(pinned)));
-        let mut rows: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(owners))];
-        rows.extend_from_slice(self.store.gather(&refs)?.columns());
-        Ok([RecordBatch::try_new(self.key_schema.clone(), keys)?, RecordBatch::try_new(self.row_schema.clone(), rows)?])
+    /// Adds keys, rows and what keys remember to a snapshot, a section each.
+    pub(super) fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
+        let (there, gone) = self.history.take_changed();
+        gone.into_iter().for_each(|slot| self.purged.free(slot));
+        let (slots, purged): (Vec<_>, Vec<_>) = there.into_iter().unzip();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt64Array::from_iter_values(purged.iter().map(|p| p.rows))),
+            Arc::new(UInt32Array::from_iter_values(purged.iter().map(|p| p.first))),
+        ];
+        self.purged.write(&slots, RecordBatch::try_new(self.purged.schema().clone(), columns)?)?;
+        self.keys.save(snapshot)?;
+        self.store.save(snapshot)?;
+        self.purged.save(snapshot)
     }
 
-    /// Takes up what [`snapshot`](Evaluator::snapshot) gave.
-    pub(super) fn restore(&mut self, keys: &RecordBatch, rows: &RecordBatch, watermark: Micros) -> Result<()> {
-        if keys.schema().fields() != self.key_schema.fields() || rows.schema().fields() != self.row_schema.fields() {
-            return Err(Error::permanent("OVER: the state to restore has other columns than this query keeps"));
-        }
+    /// Takes up what [`save`](Evaluator::save) gave.
+    pub(super) fn restore(&mut self, state: &mut Restored, watermark: Micros) -> Result<()> {
         self.watermark = watermark;
-        let (columns, of_key) = keys.columns().split_at(self.partition_by.len());
-        let mut slots = Vec::new();
-        self.keys.insert(columns, keys.num_rows(), &mut slots)?;
-        let (purged, pinned) = (of_key[0].as_primitive::<UInt64Type>(), of_key[1].as_boolean());
-        self.history.reserve(rows.num_rows(), &mut self.ids);
-        let kept = RecordBatch::try_new(self.functions.kept(), rows.columns()[1..].to_vec())?;
-        let segment = self.store.append(kept, &self.ids)?;
-        let owners = rows.column(0).as_primitive::<UInt32Type>().values();
-        let times = rows.column(1).as_primitive::<TimestampMicrosecondType>().values();
-        for (row, ((key, id), time)) in owners.iter().zip(&self.ids).zip(times).enumerate() {
-            let key = *key as usize;
-            self.history.insert(slots[key], *id, *time, RowRef { segment, row: row as u32 });
-            // A pinned row comes first among those of its key.
-            if row == 0 || owners[row - 1] as usize != key {
-                self.history.restore_purged(slots[key], purged.value(key), pinned.value(key));
-            }
-        }
-        self.purge(&slots)
+        self.keys.restore(state.section()?)?;
+        self.store.restore(state.section()?)?;
+        let (slots, purged) = self.purged.restore(state.section()?)?;
+        let (rows, first) = (purged.column(0).as_primitive::<UInt64Type>(), purged.column(1).as_primitive::<UInt32Type>());
+        let purged = rows.values().iter().zip(first.values()).map(|(rows, first)| Purged { rows: *rows, first: *first });
+        let purged: Vec<_> = slots.into_iter().zip(purged).collect();
+        let (refs, ids) = self.store.live();
+        let ours = self.store.schema().fields().len() - 2;
+        let (times, slots) = (self.store.gather_column(0, &refs)?, self.store.gather_column(ours, &refs)?);
+        let arrivals = self.store.gather_column(ours + 1, &refs)?;
+        let times = times.as_primitive::<TimestampMicrosecondType>().values();
+        let (slots, arrivals) = (slots.as_primitive::<UInt32Type>().values(), arrivals.as_primitive::<UInt64Type>().values());
+        let mut order: Vec<usize> = (0..refs.len()).collect();
+        order.sort_unstable_by_key(|row| (slots[*row], times[*row], arrivals[*row]));
+        self.arrived = arrivals.iter().max().map_or(0, |newest| newest + 1);
+        self.history.restore(order.iter().map(|row| (slots[*row], ids[*row], times[*row], refs[*row])), &purged);
+        Ok(())
     }
 }
 

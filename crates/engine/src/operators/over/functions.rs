@@ -166,10 +166,9 @@ impl Functions {
     }
 
     /// The kept columns of input rows whose event time is `times`.
-    pub(super) fn keep(&self, rows: &RecordBatch, times: ArrayRef) -> Result<RecordBatch> {
+    pub(super) fn keep(&self, rows: &RecordBatch, times: ArrayRef) -> Result<Vec<ArrayRef>> {
         let values = self.values().iter().map(|e| Ok(e.evaluate(rows)?.into_array(rows.num_rows())?));
-        let columns = std::iter::once(Ok(times)).chain(values).collect::<Result<_>>()?;
-        Ok(RecordBatch::try_new(self.kept.clone(), columns)?)
+        std::iter::once(Ok(times)).chain(values).collect()
     }
 
     /// Whether some function looks at rows of equal time behind the current one.
@@ -194,7 +193,9 @@ impl Functions {
         let numbers = self.columns.iter().filter(|(c, _)| matches!(c, Column::Number)).map(|_| (1, None));
         let needs = picks.chain(frames).chain(numbers);
         let (rows, range) = needs.fold((0, None), |(rows, range), (r, p)| (rows.max(r), range.max(p)));
-        Retention { rows, range, first: self.picks.contains(&Pick::KeyStart), ttl }
+        let first = self.picks.contains(&Pick::KeyStart);
+        let counts = first || self.columns.iter().any(|(column, _)| matches!(column, Column::Number));
+        Retention { rows, range, first, counts, ttl }
     }
 }
 

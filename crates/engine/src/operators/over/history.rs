@@ -25,6 +25,8 @@ pub(super) struct Retention {
     pub(super) range: Option<Micros>,
     /// The first row of the key.
     pub(super) first: bool,
+    /// How many rows came before: a function tells it, or the first row is kept apart.
+    pub(super) counts: bool,
     /// A key whose newest row is so many microseconds below the watermark is forgotten.
     pub(super) ttl: Option<Micros>,
 }
@@ -51,6 +53,8 @@ struct Key {
     purged: u64,
     /// Whether a bucket holds the slot. Survives the key: the bucket is not searched when a key goes.
     scheduled: bool,
+    /// Whether `changed` holds the slot.
+    changed: bool,
 }
 
 impl Key {
@@ -63,6 +67,7 @@ impl Key {
         first: NONE,
         purged: 0,
         scheduled: false,
+        changed: false,
     };
 }
 
@@ -74,12 +79,23 @@ pub(super) struct History {
     keys: Vec<Key>,
     retention: Retention,
     due: BTreeMap<i64, Vec<u32>>,
+    /// Keys whose [`Purged`] is not what the last snapshot had.
+    changed: Vec<u32>,
+}
+
+/// What a key remembers of rows that were purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Purged {
+    /// How many they are.
+    pub(super) rows: u64,
+    /// The entry of the first one, where it is kept apart; else [`NONE`].
+    pub(super) first: u32,
 }
 
 impl History {
     /// No rows yet.
     pub(super) fn new(retention: Retention) -> Self {
-        Self { entries: Vec::new(), vacant: NONE, keys: Vec::new(), retention, due: BTreeMap::new() }
+        Self { entries: Vec::new(), vacant: NONE, keys: Vec::new(), retention, due: BTreeMap::new(), changed: Vec::new() }
     }
 
     /// Gives `count` entries to be inserted.
@@ -193,7 +209,15 @@ impl History {
         }
     }
 
+    /// Notes that the next snapshot has to write what the key remembers, or to forget it.
+    fn mark(&mut self, slot: u32) {
+        if self.retention.counts && !std::mem::replace(&mut self.keys[slot as usize].changed, true) {
+            self.changed.push(slot);
+        }
+    }
+
     fn drop_oldest(&mut self, slot: u32, freed: &mut impl FnMut(RowRef)) {
+        self.mark(slot);
         let key = &mut self.keys[slot as usize];
         let id = key.oldest;
         key.oldest = self.entries[id as usize].newer;
@@ -225,7 +249,7 @@ impl History {
     fn forget(&mut self, slot: u32, freed: &mut impl FnMut(RowRef)) {
         let key = &mut self.keys[slot as usize];
         let first = key.first;
-        *key = Key { scheduled: key.scheduled, ..Key::VACANT };
+        *key = Key { scheduled: key.scheduled, changed: key.changed, ..Key::VACANT };
         if first != NONE {
             self.release(first, freed);
         }
@@ -258,30 +282,49 @@ impl History {
         slots
     }
 
-    /// The slots in use.
-    pub(super) fn slots(&self) -> Vec<u32> {
-        (0..self.keys.len() as u32).filter(|slot| self.keys[*slot as usize].len > 0).collect()
+    /// Takes the keys that were purged since the last call: those that are there with what they remember, and those that
+    /// are gone.
+    pub(super) fn take_changed(&mut self) -> (Vec<(u32, Purged)>, Vec<u32>) {
+        let (mut there, mut gone) = (Vec::new(), Vec::new());
+        for slot in std::mem::take(&mut self.changed) {
+            let key = &mut self.keys[slot as usize];
+            key.changed = false;
+            match key.len {
+                0 => gone.push(slot),
+                _ => there.push((slot, Purged { rows: key.purged, first: key.first })),
+            }
+        }
+        (there, gone)
     }
 
-    /// The entries of a key from the oldest on; the pinned first one before them, if there is one.
-    pub(super) fn entries(&self, slot: u32) -> impl Iterator<Item = u32> {
-        let key = &self.keys[slot as usize];
-        let some = |id: u32| (id != NONE).then_some(id);
-        some(key.first).into_iter().chain(std::iter::successors(some(key.oldest), move |id| some(self.newer(*id))))
-    }
-
-    /// How many rows of a key were purged, and whether the first of them is kept apart.
-    pub(super) fn purged(&self, slot: u32) -> (u64, bool) {
-        let key = &self.keys[slot as usize];
-        (key.purged, key.first != NONE)
-    }
-
-    /// Sets what [`purged`](History::purged) gave: with `pinned`, the key's only entry becomes the one that is kept apart.
-    pub(super) fn restore_purged(&mut self, slot: u32, purged: u64, pinned: bool) {
-        let key = &mut self.keys[slot as usize];
-        key.purged = purged;
-        if pinned {
-            *key = Key { first: key.oldest, purged, scheduled: key.scheduled, ..Key::VACANT };
+    /// Takes up rows where there are none: each with its key, its entry and its time, in the order of each key; and what
+    /// keys remember.
+    pub(super) fn restore(&mut self, rows: impl Iterator<Item = (u32, u32, Micros, RowRef)> + Clone, purged: &[(u32, Purged)]) {
+        let vacant = Entry { time: 0, row: RowRef { segment: 0, row: 0 }, older: NONE, newer: NONE };
+        let (entries, keys) = rows.clone().fold((0, 0), |(e, k), (slot, id, ..)| (e.max(id + 1), k.max(slot + 1)));
+        self.entries = vec![vacant; entries as usize];
+        self.keys = vec![Key::VACANT; keys as usize];
+        for (slot, known) in purged {
+            let key = &mut self.keys[*slot as usize];
+            (key.purged, key.first) = (known.rows, known.first);
+        }
+        let mut used = vec![false; entries as usize];
+        for (slot, id, time, row) in rows {
+            used[id as usize] = true;
+            if self.keys[slot as usize].first == id {
+                self.entries[id as usize] = Entry { time, row, ..vacant };
+            } else {
+                self.insert(slot, id, time, row);
+            }
+        }
+        for (id, entry) in self.entries.iter_mut().enumerate().rev().filter(|(id, _)| !used[*id]) {
+            entry.newer = std::mem::replace(&mut self.vacant, id as u32);
+        }
+        for slot in 0..keys {
+            let Key { len, newest_time, .. } = self.keys[slot as usize];
+            if len > 0 {
+                self.schedule(slot, newest_time);
+            }
         }
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{filter, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use datafusion_common::cast::as_timestamp_microsecond_array;
 use datafusion_physical_expr::PhysicalExpr;
 
@@ -17,6 +16,7 @@ use super::functions::Functions;
 use super::waiting::{Row, Waiting};
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, Output, StatePart, StateSize};
+use crate::state::parts::{Restored, Snapshot};
 use crate::time::{MIN_TIME, Micros};
 use crate::{Error, Result};
 
@@ -35,6 +35,8 @@ pub(super) struct Task {
     watermark: Micros,
     update: Option<Evaluator>,
     append: Option<Final>,
+    /// The number of the next part of a snapshot.
+    next_part: u64,
 }
 
 impl Task {
@@ -45,7 +47,7 @@ impl Task {
         let update = ports.contains(&Port::Update).then(|| evaluator(Order::Arrival)).transpose()?;
         let append = ports.contains(&Port::Rows).then(|| evaluator(Order::Time)).transpose()?;
         let append = append.map(|evaluator| Final { waiting: Waiting::new(over.input.clone()), evaluator });
-        Ok(Self { time: over.time.clone(), watermark: MIN_TIME, update, append })
+        Ok(Self { time: over.time.clone(), watermark: MIN_TIME, update, append, next_part: 0 })
     }
 
     /// Event times of the rows, and the rows without those that have none or are behind the watermark.
@@ -59,10 +61,6 @@ impl Task {
         out.count_late(in_time.false_count());
         let times: ArrayRef = filter(&times, &in_time)?;
         Ok((filter_record_batch(&rows, &in_time)?, times.as_primitive().clone()))
-    }
-
-    fn parts(&self) -> usize {
-        1 + if self.update.is_some() { 2 } else { 0 } + if self.append.is_some() { 3 } else { 0 }
     }
 }
 
@@ -112,38 +110,32 @@ impl Operator for Task {
             .fold(StateSize::default(), |sum, part| StateSize { rows: sum.rows + part.rows, bytes: sum.bytes + part.bytes })
     }
 
-    /// The watermark; keys and rows of the updates; keys, rows and waiting rows of the final rows.
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let field = Field::new("watermark", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), false);
-        let watermark = Arc::new(TimestampMicrosecondArray::from(vec![self.watermark]));
-        let mut parts = vec![RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![watermark])?];
-        if let Some(update) = &self.update {
-            parts.extend(update.snapshot()?);
+        let mut snapshot = Snapshot::new(&mut self.next_part);
+        if let Some(update) = &mut self.update {
+            update.save(&mut snapshot)?;
         }
-        if let Some(append) = &self.append {
-            parts.extend(append.evaluator.snapshot()?);
-            parts.push(append.waiting.snapshot()?);
+        if let Some(append) = &mut self.append {
+            append.evaluator.save(&mut snapshot)?;
+            append.waiting.save(&mut snapshot)?;
         }
-        Ok(parts.into_iter().map(StatePart::whole).collect())
+        snapshot.finish(self.watermark)
     }
 
     fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
-        let state: Vec<RecordBatch> = state.into_iter().map(|part| part.rows).collect();
-        let Some((watermark, mut parts)) = state.split_first() else { return Ok(()) };
-        if state.len() != self.parts() {
-            return Err(Error::permanent(format!("OVER: {} parts of state to restore, {} expected", state.len(), self.parts())));
+        let Some(mut state) = Restored::new(state)? else { return Ok(()) };
+        (self.watermark, self.next_part) = (state.watermark, state.next);
+        if let Some(update) = &mut self.update {
+            update.restore(&mut state, self.watermark)?;
         }
-        self.watermark = watermark.column(0).as_primitive::<TimestampMicrosecondType>().value(0);
-        if let (Some(update), [keys, rows, rest @ ..]) = (&mut self.update, parts) {
-            update.restore(keys, rows, self.watermark)?;
-            parts = rest;
+        if let Some(append) = &mut self.append {
+            append.evaluator.restore(&mut state, self.watermark)?;
+            for part in state.section()? {
+                let times = self.time.evaluate(&part.rows)?.into_array(part.rows.num_rows())?;
+                append.waiting.restore(part, as_timestamp_microsecond_array(&times)?.values(), self.watermark)?;
+            }
         }
-        if let (Some(append), [keys, rows, waiting]) = (&mut self.append, parts) {
-            append.evaluator.restore(keys, rows, self.watermark)?;
-            let times = self.time.evaluate(waiting)?.into_array(waiting.num_rows())?;
-            append.waiting.push(waiting.clone(), as_timestamp_microsecond_array(&times)?.values());
-        }
-        Ok(())
+        state.finish()
     }
 }
 

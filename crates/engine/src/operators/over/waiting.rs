@@ -1,21 +1,28 @@
 //! Rows that wait for the watermark, whole, and leave in the order of event time.
 //!
 //! Invariants: rows leave once, in the order (event time, arrival). They wait in buckets of time, so a move of the watermark
-//! looks at those that leave and at one bucket. A batch is let go when its last row has left.
+//! looks at those that leave and at one bucket. A batch is let go when its last row has left. Batches are parts of a
+//! checkpoint, each as it is: which of its rows still wait, its watermark tells. Those that came side by side since the last
+//! snapshot become one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::size_of;
 
 use arrow::array::RecordBatch;
-use arrow::compute::interleave_record_batch;
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 
 use crate::Result;
 use crate::operator::StateSize;
+use crate::state::live::Live;
+use crate::state::parts::{self, SavedPart, Snapshot};
 use crate::time::Micros;
 
 /// Buckets are 2^16 microseconds long, about 66 ms.
 const BUCKET_BITS: u32 = 16;
+
+/// Batches are not joined beyond so many rows.
+const MAX_ROWS: usize = 64 * 1024;
 
 /// A row that waits. Ordered by time, then arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +35,8 @@ pub(super) struct Row {
 
 #[derive(Debug)]
 struct Arrived {
+    /// Given by the first snapshot that holds it.
+    number: Option<u64>,
     /// Arrival of its first row.
     from: u64,
     rows: RecordBatch,
@@ -63,7 +72,7 @@ impl Waiting {
         }
         self.size.rows += times.len() as u64;
         self.size.bytes += bytes(&rows);
-        self.batches.push_back(Arrived { from: self.arrived, rows, waiting: times.len() });
+        self.batches.push_back(Arrived { number: None, from: self.arrived, rows, waiting: times.len() });
         self.arrived = arrival;
     }
 
@@ -139,11 +148,61 @@ impl Waiting {
         StateSize { rows: self.size.rows, bytes: self.size.bytes + self.size.rows * size_of::<Row>() as u64 }
     }
 
-    /// All rows that wait, in the order of arrival.
-    pub(super) fn snapshot(&self) -> Result<RecordBatch> {
-        let mut rows: Vec<_> = self.buckets.values().flatten().copied().collect();
-        rows.sort_unstable_by_key(|row| row.arrival);
-        self.gather(&rows)
+    /// Adds a section to a snapshot, in the order of arrival.
+    pub(super) fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
+        self.join()?;
+        snapshot.section();
+        for batch in self.batches.iter_mut().filter(|batch| batch.waiting > 0) {
+            snapshot.part(&mut batch.number, batch.rows.clone(), &Live::all(batch.rows.num_rows()));
+        }
+        Ok(())
+    }
+
+    /// Makes one of batches that no snapshot has had and that stand side by side.
+    fn join(&mut self) -> Result<()> {
+        let known = self.batches.iter().rposition(|batch| batch.number.is_some()).map_or(0, |last| last + 1);
+        let mut run: Vec<Arrived> = Vec::new();
+        for batch in self.batches.split_off(known) {
+            let rows: usize = run.iter().map(|b| b.rows.num_rows()).sum();
+            if batch.waiting == 0 || rows + batch.rows.num_rows() > MAX_ROWS {
+                self.close(&mut run)?;
+            }
+            if batch.waiting > 0 {
+                run.push(batch);
+            }
+        }
+        self.close(&mut run)
+    }
+
+    fn close(&mut self, run: &mut Vec<Arrived>) -> Result<()> {
+        if run.len() <= 1 {
+            self.batches.extend(run.pop());
+            return Ok(());
+        }
+        let rows = concat_batches(&self.schema, run.iter().map(|b| &b.rows))?;
+        self.size.bytes = self.size.bytes + bytes(&rows) - run.iter().map(|b| bytes(&b.rows)).sum::<u64>();
+        let waiting = run.iter().map(|b| b.waiting).sum();
+        self.batches.push_back(Arrived { number: None, from: run[0].from, rows, waiting });
+        run.clear();
+        Ok(())
+    }
+
+    /// Takes up the next part of what [`save`](Waiting::save) gave: the rows at `watermark` or behind it wait.
+    ///
+    /// # Errors
+    /// Rows of another schema.
+    pub(super) fn restore(&mut self, part: SavedPart, times: &[Micros], watermark: Micros) -> Result<()> {
+        parts::expect(&part.rows, &self.schema)?;
+        let mut waiting = 0;
+        for (arrival, time) in (self.arrived..).zip(times).filter(|(_, time)| **time >= watermark) {
+            self.buckets.entry(bucket(*time)).or_default().push(Row { time: *time, arrival });
+            waiting += 1;
+        }
+        self.size.rows += waiting as u64;
+        self.size.bytes += bytes(&part.rows);
+        self.batches.push_back(Arrived { number: Some(part.number), from: self.arrived, rows: part.rows, waiting });
+        self.arrived += times.len() as u64;
+        Ok(())
     }
 }
 

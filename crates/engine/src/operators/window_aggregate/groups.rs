@@ -14,6 +14,7 @@ use arrow::compute::take;
 use super::accumulators::{Accumulators, Arguments, Layout};
 use crate::Result;
 use crate::operator::StateSize;
+use crate::state::parts::{SavedPart, Snapshot};
 use crate::state::row_store::{RowRef, RowStore};
 
 /// Accumulators that took so many batches go cold: some hold on to their input until then.
@@ -191,7 +192,7 @@ impl Groups {
     }
 
     /// The states of cold groups.
-    pub(super) fn cold_states(&self, groups: &[u32]) -> Result<RecordBatch> {
+    fn cold_states(&self, groups: &[u32]) -> Result<RecordBatch> {
         self.store.gather(&groups.iter().map(|g| self.places[*g as usize].cold).collect::<Vec<_>>())
     }
 
@@ -216,14 +217,22 @@ impl Groups {
         if in_order { Ok(values) } else { Ok(values.iter().map(|v| take(v, &order, None)).collect::<Result<_, _>>()?) }
     }
 
-    /// Takes up states as cold groups.
-    pub(super) fn restore(&mut self, groups: &[u32], states: RecordBatch) -> Result<()> {
-        let segment = self.store.append(states, groups)?;
-        for (row, group) in groups.iter().enumerate() {
-            if *group as usize >= self.places.len() {
-                self.places.resize(*group as usize + 1, Place { hot: NOWHERE, cold: NO_ROW });
-            }
-            self.places[*group as usize].cold = RowRef { segment, row: row as u32 };
+    /// Adds the states of all groups to a snapshot. Those that are hot go cold.
+    pub(super) fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
+        if self.is_hot() {
+            self.cool()?;
+        }
+        self.store.save(snapshot)
+    }
+
+    /// Takes up what [`save`](Groups::save) gave, as cold groups.
+    pub(super) fn restore(&mut self, saved: Vec<SavedPart>) -> Result<()> {
+        self.store.restore(saved)?;
+        let (refs, groups) = self.store.live();
+        let count = groups.iter().max().map_or(0, |most| *most as usize + 1);
+        self.places.resize(count, Place { hot: NOWHERE, cold: NO_ROW });
+        for (cold, group) in refs.into_iter().zip(groups) {
+            self.places[group as usize].cold = cold;
         }
         Ok(())
     }

@@ -12,8 +12,8 @@
 mod accumulators;
 mod groups;
 mod output;
+mod saved;
 mod session;
-mod snapshot;
 #[cfg(test)]
 mod tests;
 mod windows;

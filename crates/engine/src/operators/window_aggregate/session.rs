@@ -14,15 +14,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take, take_record_batch};
-use arrow::datatypes::FieldRef;
 use datafusion_physical_expr::PhysicalExpr;
 
+use super::Shared;
 use super::groups::{Cooled, Groups};
 use super::output::{self, MAX_ROWS, Span, WindowKey, micros};
-use super::{Shared, snapshot};
+use super::saved::{self, SavedSession};
 use crate::batch::{Batch, Change};
 use crate::operator::{Operator, Output, StatePart, StateSize};
 use crate::state::keys::Keys;
+use crate::state::latest::Latest;
+use crate::state::parts::{Restored, Snapshot};
 use crate::time::{MIN_TIME, Micros};
 use crate::{Error, Result};
 
@@ -36,6 +38,10 @@ struct Session {
     sent: Option<Span>,
     /// The session that it was merged into; itself while it is open.
     into: u32,
+    /// Whether it is open: neither merged away nor closed.
+    open: bool,
+    /// Whether it stands in `changed`.
+    changed: bool,
 }
 
 /// The operator.
@@ -44,7 +50,6 @@ pub(super) struct Sessions {
     window: WindowKey,
     time: Arc<dyn PhysicalExpr>,
     gap: Micros,
-    key_fields: Vec<FieldRef>,
     keys: Keys,
     /// The open sessions of each key.
     of_key: Vec<Vec<u32>>,
@@ -59,6 +64,12 @@ pub(super) struct Sessions {
     retired: Vec<u32>,
     next_seen: u64,
     watermark: Micros,
+    /// Sessions that are no longer as `saved` has them.
+    changed: Vec<u32>,
+    /// The open sessions as the last snapshot had them, by id.
+    saved: Latest,
+    /// The number of the next part of a snapshot.
+    next_part: u64,
 }
 
 /// The sessions of a batch's rows.
@@ -74,15 +85,14 @@ impl Sessions {
         if gap <= 0 {
             return Err(Error::invalid("session(time, gap): the gap must be positive"));
         }
-        let key_fields = plan.key_fields(window.key());
         let groups = Groups::new(plan.layout.clone())?;
+        let keys = Keys::new(plan.key_fields(window.key()))?;
         Ok(Self {
             plan,
             window,
             time,
             gap,
-            keys: Keys::new(key_fields.clone())?,
-            key_fields,
+            keys,
             of_key: Vec::new(),
             sessions: Vec::new(),
             vacant: Vec::new(),
@@ -92,6 +102,9 @@ impl Sessions {
             retired: Vec::new(),
             next_seen: 0,
             watermark: MIN_TIME,
+            changed: Vec::new(),
+            saved: Latest::new(saved::session_schema()),
+            next_part: 0,
         })
     }
 
@@ -179,18 +192,28 @@ impl Sessions {
         let seen = self.next_seen;
         self.next_seen += 1;
         let id = self.vacant.pop().unwrap_or(self.sessions.len() as u32);
-        let session = Session { key, span, seen, sent: None, into: id };
+        let session = Session { key, span, seen, sent: None, into: id, open: true, changed: false };
         match self.sessions.get_mut(id as usize) {
-            Some(place) => *place = session,
+            Some(place) => *place = Session { changed: place.changed, ..session },
             None => self.sessions.push(session),
         }
+        self.mark(id);
         self.of_key[key as usize].push(id);
         self.closing.insert((span.end, seen), id);
         id
     }
 
+    /// Notes that the next snapshot has to write the session again, or to forget it.
+    fn mark(&mut self, id: u32) {
+        let session = &mut self.sessions[id as usize];
+        if !std::mem::replace(&mut session.changed, true) {
+            self.changed.push(id);
+        }
+    }
+
     /// Lets session `id` span `more` too.
     fn resize(&mut self, id: u32, more: Span) {
+        self.mark(id);
         let session = &mut self.sessions[id as usize];
         session.span.start = session.span.start.min(more.start);
         if more.end > session.span.end {
@@ -204,8 +227,9 @@ impl Sessions {
     fn merge(&mut self, a: u32, b: u32) -> (u32, u32) {
         let older = self.sessions[a as usize].seen < self.sessions[b as usize].seen;
         let (from, into) = if older { (b, a) } else { (a, b) };
+        self.mark(from);
         let session = &mut self.sessions[from as usize];
-        session.into = into;
+        (session.into, session.open) = (into, false);
         let Session { span, seen, sent, .. } = *session;
         self.gone.extend(sent.map(|sent| (into, sent)));
         self.closing.remove(&(span.end, seen));
@@ -247,6 +271,9 @@ impl Sessions {
             let session = &mut self.sessions[*id as usize];
             let now = passing.as_ref().is_none_or(|mask| mask.value(row)).then_some(session.span);
             let before = std::mem::replace(&mut session.sent, now);
+            if before != now && !std::mem::replace(&mut session.changed, true) {
+                self.changed.push(*id);
+            }
             if let Some(before) = before.filter(|_| before != now) {
                 at.push(row as u32);
                 old.push(before);
@@ -275,11 +302,14 @@ impl Sessions {
             }
             for id in ids {
                 self.groups.free(*id);
-                let Session { key, .. } = self.sessions[*id as usize];
+                self.mark(*id);
+                let session = &mut self.sessions[*id as usize];
+                session.open = false;
+                let key = session.key;
                 let open = &mut self.of_key[key as usize];
                 open.retain(|other| other != id);
                 if open.is_empty() {
-                    self.keys.remove(key);
+                    self.keys.remove(key)?;
                 }
             }
             self.vacant.extend(ids);
@@ -323,34 +353,60 @@ impl Operator for Sessions {
 
     fn state_size(&self) -> StateSize {
         let sessions = self.sessions.capacity() * size_of::<Session>() + self.of_key.capacity() * size_of::<Vec<u32>>();
-        StateSize { rows: self.closing.len() as u64, bytes: self.groups.bytes() + (self.keys.bytes() + sessions) as u64 }
+        let bytes = self.groups.bytes() + self.saved.bytes() + (self.keys.bytes() + sessions) as u64;
+        StateSize { rows: self.closing.len() as u64, bytes }
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        if self.groups.is_hot() {
-            self.groups.cool()?;
+        let mut open = Vec::with_capacity(self.changed.len());
+        for id in std::mem::take(&mut self.changed) {
+            let session = &mut self.sessions[id as usize];
+            session.changed = false;
+            if session.open { open.push(id) } else { self.saved.free(id) }
         }
-        let mut ids: Vec<u32> = self.closing.values().copied().collect();
-        ids.sort_unstable_by_key(|id| self.sessions[*id as usize].seen);
-        let open = || ids.iter().map(|id| self.sessions[*id as usize]);
-        let (spans, sent): (Vec<_>, Vec<_>) = open().map(|s| (s.span, s.sent)).unzip();
-        let keys = self.keys.columns(open().map(|s| s.key))?;
-        let states = self.groups.cold_states(&ids)?;
-        let groups = snapshot::groups(&spans, &sent, &self.key_fields, keys, &states)?;
-        Ok(vec![StatePart::whole(snapshot::header(self.watermark)?), StatePart::whole(groups)])
+        let saved = |id: &u32| {
+            let Session { key, span, seen, sent, .. } = self.sessions[*id as usize];
+            SavedSession { key, span, seen, sent }
+        };
+        let rows: Vec<_> = open.iter().map(saved).collect();
+        self.saved.write(&open, saved::sessions(&rows, self.saved.schema())?)?;
+        let mut snapshot = Snapshot::new(&mut self.next_part);
+        self.keys.save(&mut snapshot)?;
+        self.groups.save(&mut snapshot)?;
+        self.saved.save(&mut snapshot)?;
+        snapshot.finish(self.watermark)
     }
 
     fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
-        let [header, groups] = &state[..] else { return Ok(()) };
-        self.watermark = snapshot::watermark(&header.rows)?;
-        let saved = snapshot::read(&groups.rows, self.key_fields.len(), self.plan.layout.state())?;
-        let mut slots = Vec::new();
-        self.keys.insert(&saved.keys, saved.spans.len(), &mut slots)?;
-        self.of_key.resize(self.keys.len(), Vec::new());
-        let ids: Vec<u32> = slots.iter().zip(&saved.spans).map(|(key, span)| self.open(*key, *span)).collect();
-        for (id, sent) in ids.iter().zip(saved.sent) {
-            self.sessions[*id as usize].sent = sent;
+        let Some(mut state) = Restored::new(state)? else { return Ok(()) };
+        (self.watermark, self.next_part) = (state.watermark, state.next);
+        self.keys.restore(state.section()?)?;
+        self.groups.restore(state.section()?)?;
+        let (ids, rows) = self.saved.restore(state.section()?)?;
+        state.finish()?;
+        let mut open: Vec<_> = ids.into_iter().zip(saved::read_sessions(&rows)?).collect();
+        open.sort_unstable_by_key(|(_, session)| session.seen);
+        self.reopen(&open);
+        Ok(())
+    }
+}
+
+impl Sessions {
+    /// Takes up open sessions with their ids, in the order of their first rows.
+    fn reopen(&mut self, open: &[(u32, SavedSession)]) {
+        let count = open.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+        let nowhere = Span { end: MIN_TIME, start: MIN_TIME };
+        let closed = Session { key: 0, span: nowhere, seen: 0, sent: None, into: 0, open: false, changed: false };
+        self.sessions = vec![closed; count as usize];
+        for &(id, SavedSession { key, span, seen, sent }) in open {
+            self.sessions[id as usize] = Session { key, span, seen, sent, into: id, open: true, changed: false };
+            if key as usize >= self.of_key.len() {
+                self.of_key.resize(key as usize + 1, Vec::new());
+            }
+            self.of_key[key as usize].push(id);
+            self.closing.insert((span.end, seen), id);
+            self.next_seen = seen + 1;
         }
-        self.groups.restore(&ids, saved.states)
+        self.vacant = (0..count).rev().filter(|id| !self.sessions[*id as usize].open).collect();
     }
 }

@@ -14,11 +14,12 @@ use arrow::datatypes::FieldRef;
 use super::accumulators::{Arguments, Layout};
 use super::groups::{Cooled, Groups};
 use super::output::{self, Span, WindowKey};
-use super::{Shared, snapshot};
+use super::{Shared, saved};
 use crate::Result;
 use crate::batch::{Batch, Change};
 use crate::operator::{CurrentWindow, Operator, Output, StatePart, StateSize};
 use crate::state::keys::Keys;
+use crate::state::parts::{Restored, Snapshot};
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
 /// The span of all rows where no key carries time.
@@ -45,6 +46,8 @@ pub(super) struct Windows {
     watermark: Micros,
     size: StateSize,
     touched: u64,
+    /// The number of the next part of a snapshot.
+    next_part: u64,
     slots: Vec<u32>,
     indices: Vec<usize>,
 }
@@ -71,6 +74,7 @@ impl Windows {
             watermark: MIN_TIME,
             size: StateSize::default(),
             touched: 0,
+            next_part: 0,
             slots: Vec::new(),
             indices: Vec::new(),
         })
@@ -258,36 +262,27 @@ impl Operator for Windows {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut batches = vec![snapshot::header(self.watermark)?];
-        for (span, table) in &mut self.tables {
-            if table.groups.is_hot() {
-                table.groups.cool()?;
-            }
-            let slots: Vec<u32> = (0..table.keys.len() as u32).collect();
-            let sent = slots.iter().map(|slot| table.sent.get(*slot as usize).is_some_and(|sent| *sent).then_some(*span));
-            let sent: Vec<_> = sent.collect();
-            let keys = table.keys.columns(slots.iter().copied())?;
-            let states = table.groups.cold_states(&slots)?;
-            batches.push(snapshot::groups(&vec![*span; slots.len()], &sent, &self.key_fields, keys, &states)?);
+        let mut snapshot = Snapshot::new(&mut self.next_part);
+        snapshot.whole(saved::tables(self.tables.iter().map(|(span, table)| (*span, &table.sent[..])))?);
+        for table in self.tables.values_mut() {
+            table.keys.save(&mut snapshot)?;
+            table.groups.save(&mut snapshot)?;
         }
-        Ok(batches.into_iter().map(StatePart::whole).collect())
+        snapshot.finish(self.watermark)
     }
 
     fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
-        let mut batches = state.into_iter().map(|part| part.rows);
-        let Some(header) = batches.next() else { return Ok(()) };
-        self.watermark = snapshot::watermark(&header)?;
-        for batch in batches {
-            let saved = snapshot::read(&batch, self.key_fields.len(), self.plan.layout.state())?;
-            let Some(span) = saved.spans.first().copied() else { continue };
+        let Some(mut state) = Restored::new(state)? else { return Ok(()) };
+        (self.watermark, self.next_part) = (state.watermark, state.next);
+        for (span, sent) in saved::read_tables(&state.whole()?)? {
             let mut table = Table::new(self.key_fields.clone(), self.plan.layout.clone())?;
-            table.keys.insert(&saved.keys, saved.spans.len(), &mut self.slots)?;
-            table.groups.restore(&self.slots, saved.states)?;
-            table.sent = saved.sent.iter().map(Option::is_some).collect();
+            table.keys.restore(state.section()?)?;
+            table.groups.restore(state.section()?)?;
+            table.sent = sent;
             self.tables.insert(span, table);
             self.settle(span, &mut Output::default())?;
         }
-        Ok(())
+        state.finish()
     }
 }
 

@@ -26,6 +26,8 @@ pub struct PartitionStats {
     pub event_times: EventTimes,
     /// Whether it gave an answer yet: records, or that there are none.
     pub polled: AtomicBool,
+    /// Whether a task of this instance reads it.
+    pub owned: AtomicBool,
     /// Whether it gave nothing for the idle timeout, and so no longer holds back the watermark of the others.
     pub idle: AtomicBool,
     /// Whether everything was read (bounded input).
@@ -48,6 +50,7 @@ impl PartitionStats {
             late: AtomicU64::default(),
             event_times: EventTimes::new(),
             polled: AtomicBool::default(),
+            owned: AtomicBool::new(true),
             idle: AtomicBool::default(),
             ended: AtomicBool::default(),
             start: AtomicI64::new(UNKNOWN),
@@ -96,7 +99,17 @@ impl PartitionStats {
         known(&self.failing_since)
     }
 
+    /// No task of this instance reads it.
+    pub(in crate::runtime) fn released(&self) {
+        self.owned.store(false, Relaxed);
+        self.idle.store(false, Relaxed);
+        for unknown in [&self.offset, &self.end, &self.failing_since] {
+            unknown.store(UNKNOWN, Relaxed);
+        }
+    }
+
     pub(in crate::runtime) fn opened(&self, offset: i64) {
+        self.owned.store(true, Relaxed);
         self.start.store(offset, Relaxed);
         self.offset.store(offset, Relaxed);
     }

@@ -161,7 +161,7 @@ impl Task {
             if self.repeat.held.get(sink).is_some_and(|held| *held >= output.epoch) {
                 self.shared.positions.acknowledged(sink, output.task, output.epoch);
             } else {
-                queue.hand(Handed { output, record_time: self.record_time });
+                queue.hand(Handed { output, record_time: self.record_time, term: self.term });
             }
         }
         Ok(())

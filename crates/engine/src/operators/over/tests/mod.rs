@@ -27,6 +27,7 @@ use proptest::prelude::*;
 use super::{Frame, Function, Over};
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::parts::lives::Lives;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
 const SECOND: Micros = 1_000_000;
@@ -172,22 +173,27 @@ fn arrivals() -> impl Strategy<Value = Vec<Row>> {
     })
 }
 
-/// How the input is cut: rows in a batch, whether the watermark is told behind it, whether the operator is restored there.
-fn cuts() -> impl Strategy<Value = Vec<(usize, bool, bool)>> {
-    prop::collection::vec((1..12usize, prop::bool::weighted(0.7), prop::bool::weighted(0.2)), 1..10)
+/// See [`cuts`].
+type Cut = (usize, bool, Option<bool>);
+
+/// How the input is cut: rows in a batch, whether the watermark is told behind it, whether a snapshot is taken there, and
+/// whether an operator restored from it takes over.
+fn cuts() -> impl Strategy<Value = Vec<Cut>> {
+    let snapshot = prop::option::weighted(0.6, prop::bool::weighted(0.3));
+    prop::collection::vec((1..12usize, prop::bool::weighted(0.7), snapshot), 1..10)
 }
 
 /// Drives one operator, gathering what goes out.
 struct Driver {
     over: Over,
     ports: Vec<Port>,
-    operator: Box<dyn Operator>,
+    operator: Lives,
     out: Output,
 }
 
 impl Driver {
     fn new(over: Over, ports: &[Port]) -> Self {
-        let operator = over.create(ports).unwrap();
+        let operator = Lives::new(over.create(ports).unwrap());
         Self { over, ports: ports.to_vec(), operator, out: Output::default() }
     }
 
@@ -200,13 +206,11 @@ impl Driver {
     }
 
     fn restart(&mut self) {
-        let state = self.operator.snapshot().unwrap();
-        self.operator = self.over.create(&self.ports).unwrap();
-        self.operator.restore(state).unwrap();
+        self.operator.restart(self.over.create(&self.ports).unwrap());
     }
 
     /// Feeds all rows, cut as `cuts` says (over and over), to the end.
-    fn run(&mut self, rows: &[Row], cuts: &[(usize, bool, bool)]) {
+    fn run(&mut self, rows: &[Row], cuts: &[Cut]) {
         let (mut from, mut newest) = (0, MIN_TIME);
         for (count, watermark, restart) in cuts.iter().cycle() {
             let to = (from + count).min(rows.len());
@@ -215,8 +219,10 @@ impl Driver {
             if *watermark && newest > MIN_TIME {
                 self.watermark(newest - DELAY);
             }
-            if *restart {
-                self.restart();
+            match restart {
+                Some(true) => self.restart(),
+                Some(false) => drop(self.operator.snapshot().unwrap()),
+                None => {}
             }
             from = to;
             if from == rows.len() {

@@ -5,6 +5,7 @@ use arrow::array::new_null_array;
 use super::*;
 use crate::batch::Change;
 use crate::error::Kind;
+use crate::state::parts::lives::Ledger;
 
 fn lag_of_value() -> [(Function, DataType); 1] {
     [(lag("v", 1, None), DataType::Float64)]
@@ -128,7 +129,9 @@ fn updates_are_no_input() {
 
 #[test]
 fn state_of_other_functions_is_refused() {
-    let state = Driver::new(plan(lag_of_value(), None), &[Port::Update]).operator.snapshot().unwrap();
+    let mut driver = Driver::new(plan(lag_of_value(), None), &[Port::Update]);
+    driver.push(steady(0, 1, 1));
+    let state = driver.operator.snapshot().unwrap();
     let other = plan([(lag("ts", 1, None), utc())], None);
     assert!(other.create(&[Port::Update]).unwrap().restore(state.clone()).is_err());
     assert!(other.create(&[Port::Rows]).unwrap().restore(state).is_err());
@@ -170,4 +173,49 @@ fn describe_says_what_is_kept_and_until_when() {
             "newest row per key kept until the key is silent for 3600s",
         ]
     );
+}
+
+/// Bytes of the first checkpoint of 1,000,000 keys, and of those behind it, between which 1,000 keys have a row.
+fn checkpoints(port: Port, functions: impl IntoIterator<Item = (Function, DataType)>) -> (usize, Vec<usize>) {
+    const KEPT: usize = 1_000_000;
+    let rows = |keys: &mut dyn Iterator<Item = usize>, time: Micros| {
+        let keys: Vec<_> = keys.collect();
+        let mut columns = batch(&vec![Row { key: 1, time, value: Some(3) }; keys.len()], 0).columns().to_vec();
+        columns[1] = Arc::new(StringArray::from_iter_values(keys.iter().map(|key| format!("account {key}"))));
+        RecordBatch::try_new(schema(), columns).unwrap()
+    };
+    let mut operator = plan(functions, None).create(&[port]).unwrap();
+    let (mut out, mut ledger) = (Output::default(), Ledger::default());
+    for from in (0..KEPT).step_by(50_000) {
+        operator.on_batch(0, Batch::insert(rows(&mut (from..from + 50_000), SECOND)), &mut out).unwrap();
+        out.take();
+    }
+    operator.on_watermark(2 * SECOND, &mut out).unwrap();
+    assert_eq!(operator.state_size().rows, KEPT as u64);
+    let first = ledger.note(&operator.snapshot().unwrap());
+    let round = |round: usize| {
+        let time = (3 + round as i64) * SECOND;
+        let key = |i: usize| (i * 7919 + round * 104_729) % KEPT;
+        operator.on_batch(0, Batch::insert(rows(&mut (0..1000).map(key), time)), &mut out).unwrap();
+        operator.on_watermark(time, &mut out).unwrap();
+        out.take();
+        ledger.note(&operator.snapshot().unwrap())
+    };
+    (first, (0..24).map(round).collect())
+}
+
+#[test]
+fn a_checkpoint_of_a_million_keys_costs_what_changed() {
+    let numbered = [(Function::RowNumber, DataType::UInt64)];
+    for (name, (first, each)) in [
+        ("updates", checkpoints(Port::Update, lag_of_value())),
+        ("finals", checkpoints(Port::Rows, lag_of_value())),
+        ("numbered", checkpoints(Port::Update, numbered)),
+    ] {
+        let (most, mean) = (*each.iter().max().unwrap(), each.iter().sum::<usize>() / each.len());
+        println!("{name}: first {} KiB, then {mean} bytes, at most {most}", first >> 10);
+        assert!(first > 40 << 20, "{name}: {first} bytes hold all keys");
+        assert!(mean < 500 << 10, "{name}: {mean} bytes: {each:?}");
+        assert!(most < 1 << 20, "{name}: {most} bytes: {each:?}");
+    }
 }

@@ -2,4 +2,5 @@
 
 mod claims;
 mod equals_batch;
+mod parts;
 mod rows;

@@ -18,7 +18,8 @@ use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::super::{Aggregate, Window, WindowAggregate};
 use crate::batch::{Batch, Change, Port};
-use crate::operator::{OperatorSpec, Output};
+use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::parts::lives::Lives;
 use crate::time::{MAX_TIME, Micros};
 
 /// One row of input.
@@ -218,7 +219,8 @@ pub(super) fn same(a: &ScalarValue, b: &ScalarValue, sorted: bool) -> bool {
     }
 }
 
-/// How rows come: sizes of batches, batches per epoch, and at which epoch the operator is replaced by a restored one.
+/// How rows come: sizes of batches, batches per epoch, and every how many epochs an operator restored from it takes over;
+/// with that, there is a snapshot after each.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
     pub(super) batches: Vec<usize>,
@@ -236,7 +238,7 @@ pub(super) fn run(
     size: Micros,
     slide: Micros,
 ) -> Seen {
-    let mut operator = plan.create(ports).unwrap();
+    let mut operator = Lives::new(plan.create(ports).unwrap());
     let (mut seen, mut out) = (Seen::default(), Output::default());
     let (mut at, mut newest, mut epoch) = (0, Micros::MIN, 0);
     for (number, length) in cut.batches.iter().cycle().enumerate() {
@@ -250,12 +252,10 @@ pub(super) fn run(
             operator.on_epoch_end(&mut out).unwrap();
             seen.take(&mut out);
             epoch += 1;
-            if cut.restart == Some(epoch) {
-                let state = operator.snapshot().unwrap();
-                operator = plan.create(ports).unwrap();
-                operator.restore(state).unwrap();
-            } else if cut.restart.is_some() {
-                operator.snapshot().unwrap();
+            match cut.restart {
+                Some(every) if epoch % every == 0 => operator.restart(plan.create(ports).unwrap()),
+                Some(_) => drop(operator.snapshot().unwrap()),
+                None => {}
             }
         }
         if at == rows.len() {

@@ -1,0 +1,306 @@
+//! Instances of a pipeline as members of its consumer group.
+//!
+//! A consumer of its own subscribes to the lead topic and reads nothing: its partitions are paused, readers assign theirs by
+//! themselves. The group hands out partitions cooperatively: a rebalance moves only what must move, and a revoked partition is
+//! this instance's until it says that it is done. Membership is static (`group.instance.id`): a run that comes back under its
+//! name gets what it had, at once.
+//!
+//! Invariant: what is lost is shut off within the callback, before anything else is heard of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+use riverrun_engine::journal::{Genesis, Record};
+use riverrun_engine::membership::{Change, Membership};
+use riverrun_engine::{Error, Result};
+
+use super::entries::partition_of;
+use super::fence::Fence;
+use super::group::Group;
+use super::read::Reader;
+use crate::kafka::client::{Callbacks, classify, lock};
+use crate::kafka::config::Config;
+
+/// How long one question of a taking waits: it is asked again, and rebalances are heard in between.
+const QUESTION: Duration = Duration::from_secs(1);
+
+/// What the group said, by partition of the lead topic.
+enum Told {
+    Assigned(Vec<i32>),
+    Revoked(Vec<i32>),
+    Lost(Vec<i32>),
+}
+
+/// Hears of rebalances.
+struct Rebalances {
+    callbacks: Callbacks,
+    fence: Arc<Fence>,
+    told: Mutex<Vec<Told>>,
+    /// Whether nobody answers any more: what is revoked is given up at once.
+    closing: AtomicBool,
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.callbacks.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.callbacks.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<i32> = list.elements().iter().map(|p| p.partition()).collect();
+        let outcome = match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.fence.renew(consumer.group_metadata());
+                lock(&self.told).push(Told::Assigned(partitions));
+                // From the end: there is time to pause it before anything is fetched.
+                let at_end = list.set_all_offsets(Offset::End);
+                at_end.and_then(|()| consumer.incremental_assign(list)).and_then(|()| consumer.pause(list))
+            }
+            _ if consumer.assignment_lost() => {
+                self.fence.close();
+                lock(&self.told).push(Told::Lost(partitions));
+                consumer.incremental_unassign(list)
+            }
+            _ if self.closing.load(Relaxed) => {
+                self.fence.close();
+                consumer.incremental_unassign(list)
+            }
+            _ => {
+                // The group has a new generation in which what is revoked is still ours, until it is released.
+                self.fence.renew(consumer.group_metadata());
+                lock(&self.told).push(Told::Revoked(partitions));
+                Ok(())
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::warn!("a rebalance was not followed: {error}");
+        }
+    }
+}
+
+/// This instance as a member.
+pub(super) struct Members {
+    group: Group,
+    consumer: BaseConsumer<Rebalances>,
+    fence: Arc<Fence>,
+    journal: (Config, String),
+    instance: String,
+    /// How many tasks there are.
+    tasks: u32,
+    /// Tasks that were assigned.
+    assigned: BTreeSet<u32>,
+    /// Partitions that were revoked, and their tasks that are not released yet.
+    revoked: BTreeMap<i32, BTreeSet<u32>>,
+    reader: Option<Reader>,
+    leaving: bool,
+    /// Whether nothing was assigned when it last looked while leaving.
+    empty: bool,
+}
+
+impl Members {
+    /// Joins under the name of an instance; `journal`: how its topic is reached, and its name.
+    pub fn join(group: Group, instance: &str, tasks: u32, fence: Arc<Fence>, journal: (Config, String)) -> Result<Self> {
+        let (told, closing) = (Mutex::default(), AtomicBool::default());
+        let context = Rebalances { callbacks: Callbacks::default(), fence: Arc::clone(&fence), told, closing };
+        let created = group.config.member(instance).create_with_context(context);
+        let consumer: BaseConsumer<Rebalances> = created.map_err(|e| group.error(&e, "member"))?;
+        consumer.subscribe(&[&group.topic]).map_err(|e| group.error(&e, "joining"))?;
+        let (assigned, revoked) = (BTreeSet::new(), BTreeMap::new());
+        let instance = instance.to_owned();
+        let (reader, leaving, empty) = (None, false, false);
+        Ok(Self { group, consumer, fence, journal, instance, tasks, assigned, revoked, reader, leaving, empty })
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.group.topic, partition);
+        }
+        list
+    }
+
+    /// Serves the consumer's events.
+    fn serve(&self) -> Result<()> {
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            let Err(error) = event else { continue };
+            let fenced = matches!(error, KafkaError::MessageConsumptionFatal(_))
+                || error.rdkafka_error_code() == Some(Code::FencedInstanceId);
+            if fenced {
+                self.fence.close();
+                let what = format!(
+                    "another run has taken over the place of instance '{}' in group '{}' ({error})",
+                    self.instance, self.group.config.group
+                );
+                return Err(Error::permanent(what).hint("give each instance of a pipeline a name of its own: --instance NAME"));
+            }
+            let error = classify(&error, &format!("group '{}' of topic '{}'", self.group.config.group, self.group.topic));
+            if !error.is_transient() {
+                return Err(error);
+            }
+            tracing::debug!(%error, "kafka");
+        }
+        Ok(())
+    }
+
+    fn changes(&mut self) -> Vec<Change> {
+        let (group, count) = (self.group.clone(), self.tasks);
+        let tasks_of = |partitions: &[i32]| partitions.iter().flat_map(|p| group.tasks_of(*p, count)).collect::<Vec<u32>>();
+        let told = std::mem::take(&mut *lock(&self.consumer.context().told));
+        let mut changes = Vec::new();
+        for told in told {
+            changes.push(match told {
+                Told::Assigned(partitions) => {
+                    let tasks = tasks_of(&partitions);
+                    self.assigned.extend(&tasks);
+                    Change::Assigned(tasks)
+                }
+                Told::Revoked(partitions) => {
+                    for partition in &partitions {
+                        let tasks = group.tasks_of(*partition, count).filter(|task| self.assigned.contains(task));
+                        self.revoked.insert(*partition, tasks.collect());
+                    }
+                    Change::Revoked(tasks_of(&partitions))
+                }
+                Told::Lost(partitions) => {
+                    self.revoked.retain(|partition, _| !partitions.contains(partition));
+                    let lost = std::mem::take(&mut self.assigned);
+                    Change::Lost(lost.into_iter().collect())
+                }
+            });
+        }
+        changes
+    }
+
+    /// Lets go of partitions of which nothing is left to do.
+    fn give_back(&mut self) {
+        let done: Vec<i32> = self.revoked.iter().filter(|(_, tasks)| tasks.is_empty()).map(|(p, _)| *p).collect();
+        if done.is_empty() {
+            return;
+        }
+        self.revoked.retain(|_, tasks| !tasks.is_empty());
+        let list = self.list(done.into_iter());
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            // They were lost meanwhile: that is told.
+            tracing::debug!(%error, "kafka");
+        }
+    }
+
+    /// Waits until no offset of these tasks' input hangs on an open transaction: an earlier owner's commit.
+    fn await_stable(&self, tasks: &[u32]) -> Result<()> {
+        let list = self.group.inputs_of(tasks, self.tasks);
+        let what = "committed offsets";
+        let found = self.consumer.committed_offsets(list, QUESTION).map_err(|e| self.group.error(&e, what))?;
+        match found.elements().iter().find_map(|place| place.error().err()) {
+            Some(error) => Err(Error::transient(format!("{what} of group '{}': {error}", self.group.config.group))),
+            None => Ok(()),
+        }
+    }
+
+    fn reader(&mut self) -> Result<&Reader> {
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => Reader::new(&self.journal.0, &self.journal.1)?.patient_for(QUESTION),
+        };
+        Ok(self.reader.insert(reader))
+    }
+}
+
+impl Membership for Members {
+    fn poll(&mut self) -> Result<Vec<Change>> {
+        self.serve()?;
+        if !self.revoked.is_empty() && self.consumer.assignment_lost() {
+            // While others waited for what was revoked, the group has given up on this instance.
+            self.fence.close();
+            let partitions: Vec<i32> = self.revoked.keys().copied().collect();
+            let list = self.list(partitions.iter().copied());
+            lock(&self.consumer.context().told).push(Told::Lost(partitions));
+            self.consumer.incremental_unassign(&list).map_err(|e| self.group.error(&e, "giving up partitions"))?;
+        }
+        let changes = self.changes();
+        self.give_back();
+        Ok(changes)
+    }
+
+    fn genesis(&mut self) -> Result<Option<Genesis>> {
+        Ok(self.reader()?.read(0..1)?.genesis)
+    }
+
+    fn take(&mut self, tasks: &[u32], genesis: &Genesis) -> Result<Vec<Vec<Record>>> {
+        self.fence.shut(tasks)?;
+        self.await_stable(tasks)?;
+        let partitions = tasks.iter().map(|task| partition_of(*task)).collect::<Vec<_>>();
+        let mut found = self.reader()?.read(partitions)?;
+        let mut records = Vec::with_capacity(tasks.len());
+        let mut opened = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let (theirs, offsets) =
+                found.take_task(*task, genesis).map_err(|e| e.within(format!("topic '{}'", self.journal.1)))?;
+            records.push(theirs);
+            opened.push((*task, offsets));
+        }
+        // What was lost or revoked meanwhile is told next, and taken off again there.
+        opened.into_iter().filter(|(task, _)| self.assigned.contains(task)).for_each(|(task, at)| self.fence.open(task, at));
+        Ok(records)
+    }
+
+    fn release(&mut self, tasks: &[u32]) -> Result<()> {
+        for task in tasks {
+            self.fence.release(*task);
+            self.assigned.remove(task);
+            for left in self.revoked.values_mut() {
+                left.remove(task);
+            }
+        }
+        self.give_back();
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<bool> {
+        if self.assigned.len() as u32 >= self.tasks && !self.leaving {
+            // Nobody else is there. The group remembers this member for a while: started again, it need not wait.
+            return Ok(true);
+        }
+        if !self.leaving {
+            self.leaving = true;
+            self.consumer.context().closing.store(true, Relaxed);
+            let held: Vec<i32> = self.revoked.keys().copied().collect();
+            if !held.is_empty() {
+                let list = self.list(held.into_iter());
+                self.consumer.incremental_unassign(&list).map_err(|e| self.group.error(&e, "giving up partitions"))?;
+            }
+            self.consumer.unsubscribe();
+        }
+        self.serve()?;
+        let left = self.consumer.assignment().map_err(|e| self.group.error(&e, "leaving"))?;
+        // Behind the last partition goes the request to leave: it has the time of another look.
+        let before = std::mem::replace(&mut self.empty, left.count() == 0);
+        Ok(before && self.empty)
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        // The client's own end asks for what is assigned back, and waits for it.
+        self.consumer.context().closing.store(true, Relaxed);
+        let list = self.list(self.revoked.keys().copied());
+        if list.count() > 0
+            && let Err(error) = self.consumer.incremental_unassign(&list)
+        {
+            tracing::debug!(%error, "kafka");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Reading: the newest intact checkpoint of a task, and what is there at all.
+
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+
+use super::encoding::decode;
+use super::manifest::{Manifest, PartPlace};
+use super::names::{self, FileKind, TaskFile};
+use super::storage::Storage;
+use super::{Chain, Checkpoint, Checkpoints, checksum, version_1};
+use crate::graph::NodeId;
+use crate::operator::StatePart;
+use crate::{Error, Result};
+
+/// Data files that are read at once.
+const FILES_AT_ONCE: usize = 8;
+
+/// What is intact, or why it is not.
+pub type Intact<T> = Result<T, String>;
+
+/// State by node.
+type States = Vec<(NodeId, Vec<StatePart>)>;
+
+impl Checkpoints {
+    /// The newest intact checkpoint of a task. Those that are not intact are told and passed over.
+    ///
+    /// # Errors
+    /// It is of another graph or of a later version, or none that is there is intact; or the storage cannot be read.
+    pub fn newest(&self, task: usize) -> Result<Option<Checkpoint>> {
+        loop {
+            let files = self.files(task)?;
+            let found = self.newest_of(&files)?;
+            // Another process may have written and removed meanwhile: what was not intact may have been gone.
+            let newest = found.chain.newest;
+            if found.chain.broken.is_empty() || self.newest_sequence(task)? == newest {
+                for why in &found.passed_over {
+                    tracing::warn!(event = "checkpoint_not_intact", "{why}; the one before it is used");
+                }
+                if found.checkpoint.is_none() && !found.passed_over.is_empty() {
+                    return Err(none_intact(self.storage.as_ref(), task, &found.passed_over));
+                }
+                self.chains.lock().unwrap_or_else(PoisonError::into_inner).insert(task, found.chain);
+                return Ok(found.checkpoint);
+            }
+        }
+    }
+
+    /// The files of a task.
+    pub(super) fn files(&self, task: usize) -> Result<Vec<TaskFile>> {
+        Ok(self.storage.list(&names::folder(task))?.into_iter().filter_map(TaskFile::of).collect())
+    }
+
+    fn newest_of(&self, files: &[TaskFile]) -> Result<Found> {
+        let of = |kind| files.iter().filter(move |f| f.kind == kind).rev();
+        let newest = of(FileKind::Manifest).map(|f| f.sequence).max().unwrap_or(0);
+        let mut found = Found { checkpoint: None, chain: Chain { newest, ..Chain::default() }, passed_over: Vec::new() };
+        for file in of(FileKind::Manifest) {
+            match self.read(&file.stored.name)? {
+                Ok((manifest, checkpoint)) => {
+                    found.checkpoint = Some(checkpoint);
+                    // Of an older one, parts may be gone by the time that the next is written.
+                    found.chain.base = Some(manifest).filter(|_| file.sequence == newest);
+                    return Ok(found);
+                }
+                Err(why) => {
+                    found.chain.broken.insert(file.sequence);
+                    found.passed_over.push(format!("checkpoint {}/{} is not intact: {why}", self.storage, file.stored.name));
+                }
+            }
+        }
+        for file in of(FileKind::Version1) {
+            let name = &file.stored.name;
+            let bytes = self.storage.get(name)?;
+            match bytes.map_or_else(|| Err("it is gone".into()), |bytes| version_1::decode(&bytes)) {
+                Ok((origin, checkpoint)) => {
+                    self.check_origin(&origin, name)?;
+                    found.checkpoint = Some(checkpoint);
+                    return Ok(found);
+                }
+                Err(why) => found.passed_over.push(format!("checkpoint {}/{name} is not intact: {why}", self.storage)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(&self, name: &str) -> Result<Intact<(Manifest, Checkpoint)>> {
+        let manifest = match read_manifest(self.storage.as_ref(), name)? {
+            Ok(manifest) => manifest,
+            Err(why) => return Ok(Err(why)),
+        };
+        self.check_origin(&manifest.origin, name)?;
+        let states = match read_states(self.storage.as_ref(), &manifest)? {
+            Ok(states) => states,
+            Err(why) => return Ok(Err(why)),
+        };
+        let Manifest { epoch, clock, .. } = manifest;
+        // A life that begins here has no records yet, like one without a journal.
+        let lineage = manifest.lineage.clone().filter(|_| manifest.reset_from.is_empty());
+        let positions = manifest.positions.clone();
+        Ok(Ok((manifest, Checkpoint { epoch, clock, lineage, positions, states })))
+    }
+
+    /// Whether a checkpoint is of this pipeline as it is now.
+    fn check_origin(&self, then: &super::Origin, name: &str) -> Result<()> {
+        let (now, storage) = (&self.origin, &self.storage);
+        if then.tasks != now.tasks {
+            let message = format!("the checkpoints in {storage} are of {} tasks", then.tasks);
+            return Err(Error::invalid(format!("{message}, this run has {}: a source's partition count changed", now.tasks)).hint(
+                "keys have moved between partitions, so the state no longer fits: SET another pipeline.name, or restore the count",
+            ));
+        }
+        if then.graph != now.graph {
+            return Err(Error::invalid(format!("checkpoint {storage}/{name} holds the state of another script")).hint(format!(
+                "run the script that it is of, SET another pipeline.name, or remove {storage} to begin with empty state"
+            )));
+        }
+        if then.parts != now.parts {
+            let message = format!("the checkpoints in {storage} are of other topics");
+            let (then, now) = (then.parts.join(", "), now.parts.join(", "));
+            return Err(Error::invalid(format!("{message}: then {then}; now {now}"))
+                .hint("name the same topics, or SET another pipeline.name to begin with empty state"));
+        }
+        Ok(())
+    }
+}
+
+struct Found {
+    checkpoint: Option<Checkpoint>,
+    chain: Chain,
+    passed_over: Vec<String>,
+}
+
+fn none_intact(storage: &dyn Storage, task: usize, passed_over: &[String]) -> Error {
+    let message = format!("none of the {} checkpoints in {storage}/task-{task} is intact", passed_over.len());
+    Error::permanent(message).hint("restore the files from a backup, or remove them all to begin with empty state")
+}
+
+/// The manifest of a name, or why it is not intact.
+///
+/// # Errors
+/// It cannot be read, or it is of a later version.
+pub fn read_manifest(storage: &dyn Storage, name: &str) -> Result<Intact<Manifest>> {
+    let Some(bytes) = storage.get(name)? else { return Ok(Err("it is gone".into())) };
+    Manifest::decode(&bytes).map_err(|e| e.within(format!("checkpoint {storage}/{name}")))
+}
+
+/// Whether all state of a checkpoint is there and as it was written.
+pub fn verify(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<()>> {
+    for_each_part(storage, manifest, &mut |_, part, bytes| decode(bytes, part.length).map(drop))
+}
+
+fn read_states(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<States>> {
+    let mut rows: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
+    let read = for_each_part(storage, manifest, &mut |(operator, index), part, bytes| {
+        rows[operator][index] = Some(StatePart { number: part.number, rows: decode(bytes, part.length)? });
+        Ok(())
+    })?;
+    let nodes = manifest.operators.iter().map(|o| o.node);
+    Ok(read.map(|()| nodes.zip(rows.into_iter().map(|parts| parts.into_iter().flatten().collect())).collect()))
+}
+
+/// Takes the stored bytes of a part, by (operator, part).
+type TakePart<'a> = dyn FnMut((usize, usize), &PartPlace, &[u8]) -> Intact<()> + 'a;
+
+/// Gives the bytes of each part, by (operator, part), some files at a time.
+fn for_each_part(storage: &dyn Storage, manifest: &Manifest, take: &mut TakePart<'_>) -> Result<Intact<()>> {
+    let mut by_file: Vec<Vec<((usize, usize), &PartPlace)>> = vec![Vec::new(); manifest.files.len()];
+    for (o, operator) in manifest.operators.iter().enumerate() {
+        for (p, part) in operator.parts.iter().enumerate() {
+            by_file[part.file].push(((o, p), part));
+        }
+    }
+    for (files, parts) in manifest.files.chunks(FILES_AT_ONCE).zip(by_file.chunks(FILES_AT_ONCE)) {
+        let names: Vec<String> = files.iter().map(|f| f.name.clone()).collect();
+        for ((file, parts), bytes) in files.iter().zip(parts).zip(storage.get_many(&names)?) {
+            let taken = whole(bytes, file.bytes)
+                .and_then(|bytes| parts.iter().try_for_each(|(at, part)| take(*at, part, part_of(&bytes, part)?)));
+            if let Err(why) = taken {
+                return Ok(Err(format!("data file {}: {why}", file.name)));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn whole(bytes: Option<Bytes>, length: u64) -> Intact<Bytes> {
+    match bytes {
+        None => Err("it is missing".into()),
+        Some(bytes) if bytes.len() as u64 != length => Err(format!("it has {} bytes, {length} were written", bytes.len())),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+fn part_of<'a>(bytes: &'a [u8], part: &PartPlace) -> Intact<&'a [u8]> {
+    let (begin, end) = (part.offset as usize, (part.offset + part.bytes) as usize);
+    let bytes = bytes.get(begin..end).ok_or("it is too short")?;
+    if checksum(bytes) == part.checksum { Ok(bytes) } else { Err("a checksum does not fit".into()) }
+}
+
+/// A checkpoint that is there.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// Its manifest's file.
+    pub file: TaskFile,
+    /// What it says, or why it is not intact.
+    pub manifest: Intact<Manifest>,
+}
+
+/// All manifests in a storage, by task and number, and all files of checkpoints. State is not read.
+pub fn inspect(storage: &dyn Storage) -> Result<(Vec<Inspected>, Vec<TaskFile>)> {
+    let mut files: Vec<TaskFile> = storage.list("")?.into_iter().filter_map(TaskFile::of).collect();
+    files.sort_by_key(|f| (f.task, f.sequence));
+    let manifests = files.iter().filter(|f| f.kind == FileKind::Manifest);
+    let inspected = manifests.map(|file| {
+        let manifest = read_manifest(storage, &file.stored.name)?;
+        Ok(Inspected { file: file.clone(), manifest })
+    });
+    Ok((inspected.collect::<Result<_>>()?, files))
+}

@@ -1,0 +1,107 @@
+//! A checkpoint costs what changed: 1,000,000 groups kept, 1,000 changed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion_physical_expr::aggregate::AggregateExprBuilder;
+use datafusion_physical_expr::expressions::{col, lit};
+
+use super::super::{Aggregate, Window, WindowAggregate};
+use crate::batch::{Batch, Port};
+use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::parts::lives::Ledger;
+use crate::time::Micros;
+
+const KEPT: i64 = 1_000_000;
+const CHANGED: i64 = 1_000;
+const KIB: usize = 1024;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Utf8, false),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        Field::new("v", DataType::Int64, false),
+    ]))
+}
+
+/// count(*) and sum(v) by k.
+fn plan(session: bool) -> WindowAggregate {
+    let build = |function, of| {
+        let of = if of == "*" { lit(1i64) } else { col(of, &schema()).unwrap() };
+        let function = AggregateExprBuilder::new(function, vec![of]).schema(schema()).alias("a").build().unwrap();
+        Aggregate { function: Arc::new(function), filter: None }
+    };
+    let aggregates = vec![build(count_udaf(), "*"), build(sum_udaf(), "v")];
+    let mut keys = vec![(col("k", &schema()).unwrap(), Arc::new(Field::new("k", DataType::Utf8, false)))];
+    let mut window = Window::None;
+    if session {
+        let window_type = DataType::Struct(super::rows::window_fields());
+        keys.insert(0, (lit(0i64), Arc::new(Field::new("w", window_type, true))));
+        window = Window::Session { key: 0, time: col("ts", &schema()).unwrap(), gap: 10 };
+    }
+    WindowAggregate::new(schema(), keys, window, aggregates, None).unwrap()
+}
+
+fn rows(keys: impl Iterator<Item = i64>, time: Micros) -> Batch {
+    let keys: Vec<_> = keys.collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(keys.iter().map(|k| format!("account {k}")))),
+        Arc::new(TimestampMicrosecondArray::from(vec![time; keys.len()])),
+        Arc::new(Int64Array::from_iter_values(keys.iter().copied())),
+    ];
+    Batch::insert(RecordBatch::try_new(schema(), columns).unwrap())
+}
+
+/// Bytes of the first checkpoint, and of those behind it.
+fn checkpoints(operator: &mut dyn Operator, rounds: i64) -> (usize, Vec<usize>) {
+    let (mut out, mut ledger) = (Output::default(), Ledger::default());
+    for from in (0..KEPT).step_by(50_000) {
+        operator.on_batch(0, rows(from..from + 50_000, 5), &mut out).unwrap();
+        operator.on_epoch_end(&mut out).unwrap();
+        out.take();
+    }
+    assert_eq!(operator.state_size().rows, KEPT as u64);
+    let first = ledger.note(&operator.snapshot().unwrap());
+    let each = (0..rounds).map(|round| {
+        // A tenth in each of ten epochs, spread over all keys.
+        for epoch in 0..10 {
+            let key = |i: i64| (i * 7919 + (round * 10 + epoch) * 104_729) % KEPT;
+            operator.on_batch(0, rows((0..CHANGED / 10).map(key), 6 + round), &mut out).unwrap();
+            operator.on_epoch_end(&mut out).unwrap();
+            out.take();
+        }
+        ledger.note(&operator.snapshot().unwrap())
+    });
+    let each = each.collect();
+    (first, each)
+}
+
+#[test]
+fn a_checkpoint_of_a_million_groups_costs_what_changed() {
+    for (name, session, port) in
+        [("updates", false, Port::Update), ("finals", false, Port::Rows), ("sessions", true, Port::Update)]
+    {
+        let (first, each) = checkpoints(plan(session).create(&[port]).unwrap().as_mut(), 24);
+        let (most, mean) = (*each.iter().max().unwrap(), each.iter().sum::<usize>() / each.len());
+        println!("{name}: first {} KiB, then {mean} bytes, at most {most}", first / KIB);
+        assert!(first > 20 * KIB * KIB, "{name}: {first} bytes hold all groups");
+        assert!(mean < 500 * KIB, "{name}: {mean} bytes for {CHANGED} of {KEPT} groups: {each:?}");
+        assert!(most < KIB * KIB + 200 * KIB, "{name}: {most} bytes for {CHANGED} of {KEPT} groups: {each:?}");
+    }
+}
+
+#[test]
+fn a_key_that_comes_costs_itself() {
+    let mut operator = plan(false).create(&[Port::Update]).unwrap();
+    let (mut out, mut ledger) = (Output::default(), Ledger::default());
+    operator.on_batch(0, rows(0..100_000, 5), &mut out).unwrap();
+    operator.on_epoch_end(&mut out).unwrap();
+    ledger.note(&operator.snapshot().unwrap());
+    operator.on_batch(0, rows(100_000..100_001, 5), &mut out).unwrap();
+    operator.on_epoch_end(&mut out).unwrap();
+    let bytes = ledger.note(&operator.snapshot().unwrap());
+    assert!(bytes < 6 * KIB, "{bytes} bytes");
+}

@@ -1,0 +1,125 @@
+//! For tests: an operator and those that were restored from it, side by side. What one gives the others must give too, and
+//! the parts of each must keep to their contract.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+
+use super::*;
+use crate::batch::Batch;
+use crate::operator::{Operator, Output, StateSize};
+
+/// The numbered parts that an operator has given.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Ledger(BTreeMap<u64, RecordBatch>);
+
+impl Ledger {
+    /// Notes a snapshot's parts, and gives the bytes of those that a checkpoint has to write.
+    pub(crate) fn note(&mut self, parts: &[StatePart]) -> usize {
+        let mut numbers: Vec<_> = parts.iter().filter_map(|part| part.number).collect();
+        numbers.sort_unstable();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "a number stands for two parts: {numbers:?}");
+        let newest = self.0.last_key_value().map(|(number, _)| *number);
+        let mut bytes = 0;
+        for StatePart { number, rows } in parts {
+            match number.and_then(|number| self.0.get(&number)) {
+                Some(known) => assert!(known == rows, "part {number:?} has changed"),
+                None => bytes += encode(rows).len(),
+            }
+            if let Some(number) = number.filter(|number| !self.0.contains_key(number)) {
+                assert!(newest.is_none_or(|newest| newest < number), "{number} comes after {newest:?}");
+                self.0.insert(number, rows.clone());
+            }
+        }
+        bytes
+    }
+}
+
+fn encode(rows: &RecordBatch) -> Vec<u8> {
+    let mut writer = StreamWriter::try_new(Vec::new(), rows.schema_ref()).unwrap();
+    writer.write(rows).unwrap();
+    writer.finish().unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// The parts as they come back from files.
+pub(crate) fn written_and_read(parts: Vec<StatePart>) -> Vec<StatePart> {
+    let read = |part: StatePart| {
+        let mut reader = StreamReader::try_new(Cursor::new(encode(&part.rows)), None).unwrap();
+        StatePart { number: part.number, rows: reader.next().unwrap().unwrap() }
+    };
+    parts.into_iter().map(read).collect()
+}
+
+/// An operator, and what was restored from its snapshots. All get the same input.
+pub(crate) struct Lives(Vec<(Box<dyn Operator>, Ledger)>);
+
+impl Lives {
+    pub(crate) fn new(operator: Box<dyn Operator>) -> Self {
+        Self(vec![(operator, Ledger::default())])
+    }
+
+    /// Begins another life from a snapshot of the newest one. The older ones go on.
+    pub(crate) fn restart(&mut self, mut fresh: Box<dyn Operator>) {
+        let parts = self.snapshot().unwrap();
+        let ledger = self.0.last().unwrap().1.clone();
+        fresh.restore(written_and_read(parts.clone())).unwrap();
+        let again = fresh.snapshot().unwrap();
+        let numbers = |parts: &[StatePart]| parts.iter().map(|part| part.number).collect::<Vec<_>>();
+        let mut known = ledger.clone();
+        known.note(&again);
+        assert!(numbers(&again).iter().all(|number| numbers(&parts).contains(number)), "nothing is written anew for a restart");
+        self.0.push((fresh, ledger));
+        self.0.drain(1..self.0.len().saturating_sub(2).max(1));
+    }
+
+    fn each(&mut self, out: &mut Output, run: impl Fn(&mut dyn Operator, &mut Output) -> Result<()>) -> Result<()> {
+        let mut given = Vec::new();
+        for (operator, _) in &mut self.0 {
+            let mut own = Output::default();
+            run(operator.as_mut(), &mut own)?;
+            given.push(own.take());
+        }
+        for (life, (batches, late)) in given.iter().enumerate().skip(1) {
+            assert_eq!(late, &given[0].1);
+            assert_eq!(batches.len(), given[0].0.len(), "life {life}");
+            for (a, b) in batches.iter().zip(&given[0].0) {
+                assert_eq!((a.0, a.1.change), (b.0, b.1.change));
+                assert_eq!(a.1.rows, b.1.rows, "life {life}");
+            }
+        }
+        let (batches, late) = given.pop().unwrap();
+        batches.into_iter().for_each(|(port, batch)| out.push(port, batch));
+        out.count_late(late as usize);
+        Ok(())
+    }
+}
+
+impl Operator for Lives {
+    fn on_batch(&mut self, input: usize, batch: Batch, out: &mut Output) -> Result<()> {
+        self.each(out, |operator, out| operator.on_batch(input, batch.clone(), out))
+    }
+
+    fn on_watermark(&mut self, watermark: Micros, out: &mut Output) -> Result<()> {
+        self.each(out, |operator, out| operator.on_watermark(watermark, out))
+    }
+
+    fn on_epoch_end(&mut self, out: &mut Output) -> Result<()> {
+        self.each(out, |operator, out| operator.on_epoch_end(out))
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.0.last().unwrap().0.state_size()
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<StatePart>> {
+        let mut newest = Vec::new();
+        for (operator, ledger) in &mut self.0 {
+            newest = operator.snapshot()?;
+            ledger.note(&newest);
+        }
+        Ok(newest)
+    }
+}
