@@ -1,8 +1,8 @@
 //! Which state of a checkpoint goes to which operator of a script that may have changed since. Pure.
 //!
 //! An operator is known by its identity: its own work and all that feeds it ([`Node::identity`](crate::graph::Node)), not by its
-//! place. So a query that was added or removed elsewhere costs no other query its state. An operator whose work changed under
-//! the same name is refused, never begun anew in silence: half of its rows would be of the old query.
+//! place. So a query that was added or removed elsewhere costs no other query its state. State that would be lost is refused
+//! unless that is wanted: a query that changed would begin anew in silence, a line that was deleted by mistake cost its past.
 
 use crate::graph::NodeId;
 use crate::operator::StatePart;
@@ -41,11 +41,11 @@ pub struct Adopted {
     pub gone: Vec<String>,
 }
 
-/// Gives each operator its state.
+/// Gives each operator its state. With `drop` state that nobody takes is let go.
 ///
 /// # Errors
-/// An operator changed that has state.
-pub fn adopt(kept: Vec<Kept>, wanted: &[Wanted<'_>]) -> Result<Adopted> {
+/// Without `drop`: some operator that has state changed, or is not there any more.
+pub fn adopt(kept: Vec<Kept>, wanted: &[Wanted<'_>], drop: bool) -> Result<Adopted> {
     let mut kept: Vec<Option<Kept>> = kept.into_iter().map(Some).collect();
     let mut adopted = Adopted::default();
     let mut missing = Vec::new();
@@ -57,11 +57,15 @@ pub fn adopt(kept: Vec<Kept>, wanted: &[Wanted<'_>]) -> Result<Adopted> {
         }
     }
     adopted.gone = kept.into_iter().flatten().map(|k| k.name).collect();
-    if let Some(changed) = missing.iter().find(|name| adopted.gone.iter().any(|gone| gone == *name)) {
-        let view = changed.split_once('.').map_or(*changed, |(view, _)| view);
-        return Err(Error::invalid(format!("the state of {changed} is of another query than the script has now")).hint(format!(
-            "restore {view} and what it reads as they were; or, to begin this query with empty state, give {view} another name; \
-             or SET another pipeline.name to begin everything anew"
+    if !drop && let Some(gone) = adopted.gone.first() {
+        let what = match missing.contains(&gone.as_str()) {
+            true => format!("the state of {gone} is of another query than the script has now"),
+            false => format!("there is state of {gone}, which the script does not have"),
+        };
+        let view = gone.split_once('.').map_or(gone.as_str(), |(view, _)| view);
+        return Err(Error::invalid(what).hint(format!(
+            "restore {view} and what it reads as they were; or start with --drop-state: what the script no longer has is \
+             forgotten, what changed begins with empty state, all else goes on"
         )));
     }
     adopted.new = missing.into_iter().map(str::to_owned).collect();
@@ -77,31 +81,39 @@ mod tests {
         operators.iter().map(of).collect()
     }
 
-    fn decide(then: &[(&str, &str)], now: &[(&str, &str)]) -> Result<(Vec<NodeId>, Vec<String>, Vec<String>), String> {
+    fn decide(
+        then: &[(&str, &str)],
+        now: &[(&str, &str)],
+        drop: bool,
+    ) -> Result<(Vec<NodeId>, Vec<String>, Vec<String>), String> {
         let wanted = now.iter().enumerate().map(|(node, (name, identity))| Wanted { node, name, identity });
-        let adopted = adopt(kept(then), &wanted.collect::<Vec<_>>()).map_err(|e| e.message().to_owned())?;
+        let adopted = adopt(kept(then), &wanted.collect::<Vec<_>>(), drop).map_err(|e| e.message().to_owned())?;
         Ok((adopted.states.into_iter().map(|(node, _)| node).collect(), adopted.new, adopted.gone))
     }
 
     #[test]
     fn state_goes_by_identity_wherever_the_operator_stands() {
         let then = [("a.over", "1"), ("b.aggregate", "2")];
-        assert_eq!(decide(&then, &then), Ok((vec![0, 1], vec![], vec![])));
+        assert_eq!(decide(&then, &then, false), Ok((vec![0, 1], vec![], vec![])));
         let now = [("c.over", "3"), ("renamed.aggregate", "2"), ("a.over", "1")];
-        assert_eq!(decide(&then, &now), Ok((vec![1, 2], vec!["c.over".into()], vec![])));
-        assert_eq!(decide(&then, &now[..2]), Ok((vec![1], vec!["c.over".into()], vec!["a.over".into()])));
+        assert_eq!(decide(&then, &now, false), Ok((vec![1, 2], vec!["c.over".into()], vec![])));
+        assert_eq!(decide(&then, &now[..2], true), Ok((vec![1], vec!["c.over".into()], vec!["a.over".into()])));
     }
 
     #[test]
     fn equal_operators_get_one_state_each() {
         let then = [("a.over", "1"), ("a.over_2", "1")];
-        assert_eq!(decide(&then, &then), Ok((vec![0, 1], vec![], vec![])));
-        assert_eq!(decide(&then[..1], &then), Ok((vec![0], vec!["a.over_2".into()], vec![])));
+        assert_eq!(decide(&then, &then, false), Ok((vec![0, 1], vec![], vec![])));
+        assert_eq!(decide(&then[..1], &then, false), Ok((vec![0], vec!["a.over_2".into()], vec![])));
     }
 
     #[test]
-    fn a_query_that_changed_under_its_name_is_refused() {
-        let refused = decide(&[("a.over", "1")], &[("a.over", "2")]);
+    fn state_is_let_go_only_if_that_is_wanted() {
+        let (then, changed) = ([("a.over", "1")], [("a.over", "2")]);
+        let refused = decide(&then, &changed, false);
         assert_eq!(refused, Err("the state of a.over is of another query than the script has now".into()));
+        assert_eq!(decide(&then, &changed, true), Ok((vec![], vec!["a.over".into()], vec!["a.over".into()])));
+        assert_eq!(decide(&then, &[], false), Err("there is state of a.over, which the script does not have".into()));
+        assert_eq!(decide(&then, &[], true), Ok((vec![], vec![], vec!["a.over".into()])));
     }
 }
