@@ -33,6 +33,9 @@ pub struct Node {
     pub inputs: Vec<Edge>,
     /// What it is.
     pub kind: NodeKind,
+    /// Tells what it computes apart, over runs and over changes of the script elsewhere: of its own work and of all that feeds
+    /// it. Empty where nobody asks: sinks, and operators that the planner put between steps, which keep no state.
+    pub identity: String,
 }
 
 /// What a node is.
@@ -153,6 +156,11 @@ impl Graph {
             let _ = writeln!(text, "     {}", readable(&line));
         }
     }
+}
+
+/// Tells texts apart: 16 hexadecimal digits, the same in every run.
+pub fn digest(text: &str) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(text.as_bytes()))
 }
 
 /// Intervals in a text as people write them; DataFusion names columns after its own way of printing them.

@@ -46,6 +46,9 @@ pub struct OperatorState {
     pub node: NodeId,
     /// The node's name.
     pub name: String,
+    /// What it computes: [`Node::identity`](crate::graph::Node).
+    #[serde(default)]
+    pub identity: String,
     /// Its parts, in the order in which the operator gave them.
     pub parts: Vec<PartPlace>,
 }

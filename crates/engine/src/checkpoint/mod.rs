@@ -74,8 +74,28 @@ pub struct Checkpoint {
     pub lineage: Option<String>,
     /// Where it was in its sources.
     pub positions: Vec<Position>,
-    /// State by node.
+    /// State by node of the graph that it was made by.
     pub states: Vec<(NodeId, Vec<StatePart>)>,
+    /// What made it, where it was read; that graph may be another one than now runs.
+    pub made_by: Option<MadeBy>,
+}
+
+/// What a checkpoint was made by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// Digest of the graph's text.
+    pub graph: String,
+    /// What the operators were whose state it holds, in the order of [`Checkpoint::states`].
+    pub operators: Vec<Operator>,
+}
+
+/// An operator, as a checkpoint names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The node's name, for people.
+    pub name: String,
+    /// What it computes: [`Node::identity`](crate::graph::Node).
+    pub identity: String,
 }
 
 /// What writing a checkpoint did.
@@ -87,7 +107,8 @@ pub struct Written {
     pub oldest: Option<u64>,
 }
 
-/// What the checkpoints are of. State of another graph, of another number of tasks, or of other parts is refused.
+/// What the checkpoints are of. State of another number of tasks, or of other parts is refused; whether that of another graph
+/// fits is for the reader to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Digest of the graph's text.
@@ -116,21 +137,16 @@ pub struct Checkpoints {
     storage: Arc<dyn Storage>,
     keep: usize,
     origin: Origin,
-    /// The names of the graph's nodes, for people.
-    nodes: Vec<String>,
+    /// The graph's nodes.
+    nodes: Vec<Operator>,
     chains: Mutex<BTreeMap<usize, Chain>>,
 }
 
 impl Checkpoints {
     /// In `storage`, the newest `keep` of each task (at least one).
-    pub fn new(storage: Arc<dyn Storage>, keep: usize, origin: Origin, nodes: Vec<String>) -> Self {
+    pub fn new(storage: Arc<dyn Storage>, keep: usize, origin: Origin, nodes: Vec<Operator>) -> Self {
         Self { storage, keep: keep.max(1), origin, nodes, chains: Mutex::default() }
     }
-}
-
-/// Tells graphs apart.
-pub fn digest(graph: &str) -> String {
-    format!("{:016x}", checksum(graph.as_bytes()))
 }
 
 /// The checksum of all files: xxh3, 64 bits.

@@ -8,7 +8,7 @@ use super::encoding::decode;
 use super::manifest::{Manifest, PartPlace};
 use super::names::{self, FileKind, TaskFile};
 use super::storage::Storage;
-use super::{Chain, Checkpoint, Checkpoints, checksum, version_1};
+use super::{Chain, Checkpoint, Checkpoints, MadeBy, Operator, checksum, version_1};
 use crate::graph::NodeId;
 use crate::operator::StatePart;
 use crate::{Error, Result};
@@ -59,8 +59,8 @@ impl Checkpoints {
             match self.read(&file.stored.name)? {
                 Ok((manifest, checkpoint)) => {
                     found.checkpoint = Some(checkpoint);
-                    // Of an older one, parts may be gone by the time that the next is written.
-                    found.chain.base = Some(manifest).filter(|_| file.sequence == newest);
+                    // Of an older one, parts may be gone by the time that the next is written; of another graph, nodes are others.
+                    found.chain.base = Some(manifest).filter(|m| file.sequence == newest && m.origin.graph == self.origin.graph);
                     return Ok(found);
                 }
                 Err(why) => {
@@ -74,7 +74,7 @@ impl Checkpoints {
             let bytes = self.storage.get(name)?;
             match bytes.map_or_else(|| Err("it is gone".into()), |bytes| version_1::decode(&bytes)) {
                 Ok((origin, checkpoint)) => {
-                    self.check_origin(&origin, name)?;
+                    self.check_origin(&origin)?;
                     found.checkpoint = Some(checkpoint);
                     return Ok(found);
                 }
@@ -89,7 +89,7 @@ impl Checkpoints {
             Ok(manifest) => manifest,
             Err(why) => return Ok(Err(why)),
         };
-        self.check_origin(&manifest.origin, name)?;
+        self.check_origin(&manifest.origin)?;
         let states = match read_states(self.storage.as_ref(), &manifest)? {
             Ok(states) => states,
             Err(why) => return Ok(Err(why)),
@@ -98,22 +98,19 @@ impl Checkpoints {
         // A life that begins here has no records yet, like one without a journal.
         let lineage = manifest.lineage.clone().filter(|_| manifest.reset_from.is_empty());
         let positions = manifest.positions.clone();
-        Ok(Ok((manifest, Checkpoint { epoch, clock, lineage, positions, states })))
+        let operators = manifest.operators.iter().map(|o| Operator { name: o.name.clone(), identity: o.identity.clone() });
+        let made_by = Some(MadeBy { graph: manifest.origin.graph.clone(), operators: operators.collect() });
+        Ok(Ok((manifest, Checkpoint { epoch, clock, lineage, positions, states, made_by })))
     }
 
-    /// Whether a checkpoint is of this pipeline as it is now.
-    fn check_origin(&self, then: &super::Origin, name: &str) -> Result<()> {
+    /// Whether a checkpoint can be of this pipeline.
+    fn check_origin(&self, then: &super::Origin) -> Result<()> {
         let (now, storage) = (&self.origin, &self.storage);
         if then.tasks != now.tasks {
             let message = format!("the checkpoints in {storage} are of {} tasks", then.tasks);
             return Err(Error::invalid(format!("{message}, this run has {}: a source's partition count changed", now.tasks)).hint(
                 "keys have moved between partitions, so the state no longer fits: SET another pipeline.name, or restore the count",
             ));
-        }
-        if then.graph != now.graph {
-            return Err(Error::invalid(format!("checkpoint {storage}/{name} holds the state of another script")).hint(format!(
-                "run the script that it is of, SET another pipeline.name, or remove {storage} to begin with empty state"
-            )));
         }
         if then.parts != now.parts {
             let message = format!("the checkpoints in {storage} are of other topics");

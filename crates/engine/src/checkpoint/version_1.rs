@@ -7,7 +7,7 @@ use std::io::Cursor;
 use arrow::ipc::reader::StreamReader;
 use serde::Deserialize;
 
-use super::{Checkpoint, Origin, Position, checksum};
+use super::{Checkpoint, MadeBy, Operator, Origin, Position, checksum};
 use crate::graph::NodeId;
 use crate::operator::StatePart;
 use crate::time::Micros;
@@ -49,5 +49,8 @@ pub fn decode(bytes: &[u8]) -> Result<(Origin, Checkpoint), String> {
         }
     }
     let Manifest { origin, epoch, clock, lineage, positions, .. } = manifest;
-    Ok((origin, Checkpoint { epoch, clock, lineage, positions, states }))
+    // Operators had no identity then: this state fits the very same graph only.
+    let operators = states.iter().map(|(node, _)| Operator { name: format!("#{node}"), identity: String::new() }).collect();
+    let made_by = Some(MadeBy { graph: origin.graph.clone(), operators });
+    Ok((origin, Checkpoint { epoch, clock, lineage, positions, states, made_by }))
 }

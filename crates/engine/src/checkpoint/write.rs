@@ -121,8 +121,8 @@ impl Checkpoints {
                     None => data.write(part)?,
                 });
             }
-            let name = self.nodes.get(*node).cloned().unwrap_or_default();
-            operators.push(OperatorState { node: *node, name, parts });
+            let (name, identity) = self.nodes.get(*node).map(|o| (o.name.clone(), o.identity.clone())).unwrap_or_default();
+            operators.push(OperatorState { node: *node, name, identity, parts });
         }
         data.finish()?;
         let manifest = Manifest {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::assignment::{Assignment, await_genesis};
 use super::bindings::Bindings;
+use super::changed::change_script;
 use super::committer::{Commits, Committer};
 use super::feed::{self, Feed};
 use super::keeper::Keeper;
@@ -19,8 +20,8 @@ use super::stats::PipelineStats;
 use super::task::{Shared, Task};
 use super::terms::Terms;
 use super::worker::{Orders, Worker};
-use crate::checkpoint::{Checkpoints, Origin, digest};
-use crate::graph::{Graph, NodeId};
+use crate::checkpoint::{Checkpoints, Operator, Origin};
+use crate::graph::{Graph, Node, NodeId, digest};
 use crate::journal::{Journal, LocalJournal, Recorded, new_lineage};
 use crate::membership::Membership;
 use crate::sink::Sink;
@@ -173,7 +174,11 @@ impl Assembly {
                 await_genesis(&opening, &lineage, members.as_mut(), &mut |genesis| journal.begin(genesis))?
             }
         };
+        let mut began = began;
         opening.found(Some(&began.0)).check()?;
+        if began.0.graph != opening.digest {
+            change_script(&opening, &mut began, members.as_mut(), &mut |genesis| journal.begin(genesis))?;
+        }
         self.name_life(Some(began.0.lineage.clone()));
         self.add_feeds(&graph, sinks, true)?;
         let takes = journal.takes().to_vec();
@@ -320,7 +325,8 @@ fn journal_of(on_bus: Option<Box<dyn Journal>>, settings: &Settings) -> Result<O
 /// Where state is kept, if it is.
 fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<Checkpoints> {
     let storage = settings.checkpoints.clone().filter(|_| !settings.bounded)?;
-    let nodes = graph.nodes.iter().map(|node| node.name.clone()).collect();
+    let operator = |node: &Node| Operator { name: node.name.clone(), identity: node.identity.clone() };
+    let nodes = graph.nodes.iter().map(operator).collect();
     Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes))
 }
 

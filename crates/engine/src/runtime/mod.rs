@@ -12,10 +12,12 @@
 //! An epoch has happened once its record is in the [journal](crate::journal). State is kept in checkpoints; after a crash the
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
+mod adopt;
 mod assembly;
 mod assignment;
 mod backoff;
 mod bindings;
+mod changed;
 mod coalesce;
 mod committer;
 mod dataflow;

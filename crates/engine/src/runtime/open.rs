@@ -65,7 +65,8 @@ impl Opening {
             opened.push(self.task(number, recorded.genesis.as_ref(), records)?);
         }
         if let (Some(journal), Some(commits)) = (&mut journal, &self.shared.commits) {
-            if recorded.genesis.is_none() {
+            // The life of a script that changed goes on: no record is needed any more, or a task was refused.
+            if recorded.genesis.as_ref().is_none_or(|genesis| genesis.graph != self.digest) {
                 let starts = opened.iter().flat_map(|opened| opened.task.ends()).collect();
                 journal.begin(&self.genesis(commits.lineage(), starts))?;
             }
@@ -89,12 +90,13 @@ impl Opening {
         let dataflow = Dataflow::new(&self.graph, number, self.shared.stats.clone())?;
         let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
         if let Some(checkpoint) = checkpoint {
+            let checkpoint = self.adopted(number, checkpoint)?;
             task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
         }
         Ok(Opened { task, end, records })
     }
 
-    fn checkpoint(&self, task: usize) -> Result<Option<Checkpoint>> {
+    pub(super) fn checkpoint(&self, task: usize) -> Result<Option<Checkpoint>> {
         Ok(self.checkpoints.as_ref().map(|c| c.newest(task)).transpose()?.flatten())
     }
 

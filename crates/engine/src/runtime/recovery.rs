@@ -31,7 +31,7 @@ pub struct FoundTask<'a> {
 const BEGIN_ANEW: &str = "restore what is missing from a backup, or SET another pipeline.name to begin with empty state";
 
 impl Found<'_> {
-    /// Whether the journal belongs to this graph.
+    /// Whether the journal is of as many tasks.
     pub fn check(&self) -> Result<()> {
         let Some(genesis) = self.genesis else { return Ok(()) };
         if genesis.tasks != self.tasks {
@@ -41,10 +41,6 @@ impl Found<'_> {
             );
             return Err(Error::invalid(message)
                 .hint("keys have moved between partitions, so the state no longer fits: SET another pipeline.name, or restore the count"));
-        }
-        if genesis.graph != self.graph {
-            return Err(Error::invalid("the journal is of another script")
-                .hint("run the script that it is of, or SET another pipeline.name to begin with empty state"));
         }
         Ok(())
     }
@@ -76,7 +72,15 @@ impl Found<'_> {
         if last.epoch < begin {
             return refuse(format!("its checkpoint is of epoch {begin}, and the journal ends at epoch {}", last.epoch));
         }
-        Ok((last.epoch, (last.epoch - begin) as usize))
+        let again = last.epoch - begin;
+        if again > 0 && self.genesis.is_some_and(|genesis| genesis.graph != self.graph) {
+            let message = format!("task {task}: the script has changed, and {again} epochs are not in a checkpoint yet");
+            return Err(Error::invalid(message).hint(
+                "run the script as it was until it stops in order (Ctrl-C, SIGTERM), then this one; \
+                 or SET another pipeline.name to begin with empty state",
+            ));
+        }
+        Ok((last.epoch, again as usize))
     }
 }
 
@@ -142,11 +146,18 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_of_another_script_or_partition_count_is_refused() {
+    fn a_journal_of_another_partition_count_is_refused_and_of_another_script_unless_all_is_in_checkpoints() {
         let genesis = Genesis { lineage: "l".into(), graph: "g".into(), tasks: 2, starts: vec![] };
         let check = |graph, tasks| Found { graph, tasks, genesis: Some(&genesis) }.check().map_err(|e| e.message().to_owned());
         assert_eq!(check("g", 2), Ok(()));
-        assert_eq!(check("h", 2).unwrap_err(), "the journal is of another script");
         assert!(check("g", 3).unwrap_err().starts_with("the journal is of 2 tasks, this run has 3"));
+        let repeats = |checkpoint, records: &[Record]| {
+            let found = Found { graph: "h", tasks: 2, genesis: Some(&genesis) };
+            let of_task = FoundTask { task: 0, checkpoint: Some((checkpoint, Some("l"))), records };
+            found.repeats(of_task).map_err(|e| e.message().to_owned())
+        };
+        assert_eq!(repeats(5, &records(2..=5)), Ok((5, 0)));
+        let refused = "task 0: the script has changed, and 2 epochs are not in a checkpoint yet";
+        assert_eq!(repeats(3, &records(2..=5)).unwrap_err(), refused);
     }
 }

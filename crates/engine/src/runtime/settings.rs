@@ -36,6 +36,8 @@ pub struct Settings {
     pub checkpoint_keep: usize,
     /// The directory of the journal, where none lives on a bus.
     pub journal_dir: Option<PathBuf>,
+    /// State of operators that the script no longer has, or has otherwise, is dropped; else it is refused to start.
+    pub drop_state: bool,
     /// How often, at most.
     pub checkpoint_interval: Duration,
     /// How long a stop waits for sinks that cannot be reached.
@@ -62,6 +64,7 @@ impl Default for Settings {
             checkpoints: None,
             checkpoint_keep: 2,
             journal_dir: None,
+            drop_state: false,
             checkpoint_interval: Duration::from_secs(10),
             stop_deadline: Duration::from_secs(30),
             progress_interval: Duration::from_secs(10),

@@ -150,7 +150,7 @@ impl Task {
         self.times.add(Phase::Checkpoint, stopwatch.nanos());
         let positions = self.inputs.iter().map(Input::position).collect();
         let lineage = self.shared.commits.as_ref().map(|commits| commits.lineage().to_owned());
-        let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, lineage, positions, states };
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, lineage, positions, states, made_by: None };
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.term, checkpoint));
         self.checkpointed = (self.epoch, now, self.shared.clock.now() - now);
         Ok(())

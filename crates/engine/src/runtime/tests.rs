@@ -161,12 +161,18 @@ impl Collected {
 /// One source; a sink on each of these ports.
 fn graph(ports: &[Port]) -> Graph {
     let source = SourceNode { table: table("rows", &[("connector", "test")]), schema: schema() };
-    let mut nodes = vec![Node { name: "rows".into(), inputs: Vec::new(), kind: NodeKind::Source(source) }];
+    let mut nodes =
+        vec![Node { name: "rows".into(), inputs: Vec::new(), kind: NodeKind::Source(source), identity: String::new() }];
     for port in ports {
         let schema = if *port == Port::DeadLetters { crate::source::dead_letter_schema() } else { schema() };
         let name = format!("{port:?}");
         let sink = SinkNode { table: table(&name, &[]), schema, emit: Emit::Append, trigger: Duration::ZERO, key: Vec::new() };
-        nodes.push(Node { name, inputs: vec![Edge { from: 0, port: *port }], kind: NodeKind::Sink(sink) });
+        nodes.push(Node {
+            name,
+            inputs: vec![Edge { from: 0, port: *port }],
+            kind: NodeKind::Sink(sink),
+            identity: String::new(),
+        });
     }
     Graph { nodes, parallelism: Parallelism::Partitioned, ignored_options: Vec::new() }
 }

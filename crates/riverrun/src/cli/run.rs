@@ -31,6 +31,9 @@ pub struct Run {
     /// Name of this instance: several share the tasks of a pipeline on Kafka, a name taken again takes over at once.
     #[arg(long)]
     instance: Option<String>,
+    /// The script has changed: forget the state of queries that it no longer has; those that changed begin with empty state.
+    #[arg(long)]
+    drop_state: bool,
     /// Threads that run tasks; default: one per core.
     #[arg(long)]
     workers: Option<usize>,
@@ -55,7 +58,8 @@ impl Run {
         let flag = stop_flag()?;
         let mut endpoint = Endpoint::start(&program, self.port)?;
         let listeners = Listeners(vec![Arc::new(ProgressLog::default())]);
-        let settings = Settings { bounded: self.bounded, workers: self.workers, listeners, ..Settings::default() };
+        let Self { bounded, workers, drop_state, .. } = self;
+        let settings = Settings { bounded, workers, drop_state, listeners, ..Settings::default() };
         let pipeline = program.start_with(BTreeMap::new(), settings)?;
         let stats = pipeline.stats();
         endpoint.runs(&program, &pipeline)?;

@@ -58,7 +58,7 @@ fn stats() -> PipelineStats {
     let sink = NodeKind::Sink(SinkNode { table: table("alerts"), schema: schema.clone(), emit, trigger, key: Vec::new() });
     let node = |name: &str, from: &[usize], kind| {
         let inputs = from.iter().map(|from| Edge { from: *from, port: Port::Rows }).collect();
-        Node { name: name.into(), inputs, kind }
+        Node { name: name.into(), inputs, kind, identity: String::new() }
     };
     let nodes = vec![
         node("a", &[], source("a")),

@@ -76,7 +76,7 @@ impl<'a> Lowering<'a> {
             unique = format!("{name}_{number}");
             number += 1;
         }
-        self.nodes.push(Node { name: unique, inputs, kind });
+        self.nodes.push(Node { name: unique, inputs, kind, identity: String::new() });
         self.nodes.len() - 1
     }
 
@@ -88,6 +88,7 @@ impl<'a> Lowering<'a> {
                 let source = SourceNode { table: table.as_ref().clone(), schema: schema.clone() };
                 let columns = (0..schema.fields().len()).collect();
                 let from = self.node(&table.name, Vec::new(), NodeKind::Source(source));
+                self.nodes[from].identity.clone_from(&step.identity);
                 Ok(Placed { edge: Edge { from, port: riverrun_engine::batch::Port::Rows }, columns, schema })
             }
             (Op::Filter { plan, over_keys }, Some(input)) => {
@@ -230,7 +231,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn operator(&mut self, step: &Step, inputs: Vec<Edge>, columns: Vec<usize>, spec: OperatorSpecRef) -> Placed {
-        self.place(&step.owner, inputs, columns, spec)
+        let placed = self.place(&step.owner, inputs, columns, spec);
+        self.nodes[placed.edge.from].identity.clone_from(&step.identity);
+        placed
     }
 
     fn place(&mut self, owner: &str, inputs: Vec<Edge>, columns: Vec<usize>, spec: OperatorSpecRef) -> Placed {

@@ -5,12 +5,13 @@
 //! inputs, so steps stand in topological order.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan, logical_plan as plan};
 use riverrun_engine::batch::Port;
-use riverrun_engine::graph::{Edge, readable};
+use riverrun_engine::graph::{Edge, digest, readable};
 use riverrun_engine::table::{Emit, Table};
 
 use super::aggregate::{self, WindowKey};
@@ -26,6 +27,8 @@ pub(crate) struct Step {
     pub inputs: Vec<Edge>,
     /// The view or sink that it was first needed for.
     pub owner: String,
+    /// What it computes, told apart over runs and scripts: see [`Steps::step`].
+    pub identity: String,
 }
 
 /// What a step does. The plan nodes keep the names that expressions are written in.
@@ -270,14 +273,61 @@ impl<'a> Steps<'a> {
         self.single.get_or_insert(reason);
     }
 
+    /// The step of an identity. Over runs a step is known by its own text and those of all that feed it, down to the tables:
+    /// not by its place in the script, nor by what else the script holds.
     fn step(&mut self, identity: Identity, op: Op, owner: &str) -> Edge {
+        let Self { known, steps, .. } = self;
         let inputs = identity.inputs.clone();
-        let from = *self.known.entry(identity).or_insert_with(|| {
-            self.steps.push(Step { op, inputs, owner: owner.to_owned() });
-            self.steps.len() - 1
+        let from = *known.entry(identity).or_insert_with_key(|identity| {
+            let mut text = identity.what.canonical();
+            if let Op::Source(table) = &op {
+                text.push_str(&canonical_table(table));
+            }
+            for edge in &inputs {
+                let _ = write!(text, "\n<- {:?} {}", edge.port, steps[edge.from].identity);
+            }
+            steps.push(Step { op, inputs, owner: owner.to_owned(), identity: digest(&text) });
+            steps.len() - 1
         });
         Edge { from, port: Port::Rows }
     }
+}
+
+impl What {
+    /// A text that is the same for the same work, whatever the version of DataFusion keeps beside it.
+    fn canonical(&self) -> String {
+        let list = |of: &[Expr]| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Source(name) => format!("source {name}"),
+            Self::Filter(predicate, over_keys) => format!("filter {predicate}{}", if *over_keys { " over keys" } else { "" }),
+            Self::Project(expressions) => format!("project {}", list(expressions)),
+            Self::Unnest(column) => format!("unnest #{column}"),
+            Self::Aggregate(keys, aggregates, having) => {
+                let having = having.as_ref().map(|h| format!(" having {h}")).unwrap_or_default();
+                format!("aggregate {} by {}{having}", list(aggregates), list(keys))
+            }
+            Self::Over(calls) => format!("over {}", list(calls)),
+            Self::Union => "union".to_owned(),
+        }
+    }
+}
+
+/// What makes a table's rows these rows: where they come from, and how they are read.
+fn canonical_table(table: &Table) -> String {
+    let mut text = String::new();
+    for option in ["connector", "topic", "topic_pattern", "path"] {
+        if let Some(value) = table.options.get(option) {
+            let _ = write!(text, "\n{option} {value}");
+        }
+    }
+    for column in &table.columns {
+        let _ = write!(text, "\n{} {} {:?}", column.field.name(), column.field.data_type(), column.metadata);
+    }
+    if let Some(watermark) = &table.watermark {
+        let _ = write!(text, "\nwatermark {} {:?}", watermark.column, watermark.delay);
+    }
+    let _ = write!(text, "\npartitioned by {:?}", table.partitioned_by);
+    text
 }
 
 /// What holds for rows of either side.

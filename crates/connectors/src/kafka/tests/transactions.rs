@@ -33,7 +33,7 @@ fn graph(tables: &[(bool, Table)]) -> Graph {
             let schema = table.schema();
             NodeKind::Sink(SinkNode { table, schema, emit: Emit::Update, trigger: std::time::Duration::ZERO, key: vec![0] })
         };
-        Node { name: "n".into(), inputs: Vec::new(), kind }
+        Node { name: "n".into(), inputs: Vec::new(), kind, identity: String::new() }
     };
     Graph { nodes: tables.iter().map(node).collect(), parallelism: Parallelism::Partitioned, ignored_options: Vec::new() }
 }

@@ -1,0 +1,100 @@
+//! A script that was changed since its last run: what its operators take up of the state that was kept, and how its life goes on.
+//!
+//! Invariant: nothing is dropped from the journal before it is known that the checkpoints hold all of it and that the new
+//! script can take up what they hold.
+
+use super::adopt::{Kept, Wanted, adopt};
+use super::dataflow::Dataflow;
+use super::open::Opening;
+use super::recovery::FoundTask;
+use crate::checkpoint::{Checkpoint, MadeBy, Operator};
+use crate::journal::Genesis;
+use crate::membership::{Change, Membership};
+use crate::time::Micros;
+use crate::{Error, Result};
+
+impl Opening {
+    /// The checkpoint with the state that operators of this graph take up, each in its place.
+    ///
+    /// # Errors
+    /// State would be lost, and that is not wanted.
+    pub(super) fn adopted(&self, task: usize, mut checkpoint: Checkpoint) -> Result<Checkpoint> {
+        let Some(MadeBy { graph, operators }) = checkpoint.made_by.take() else { return Ok(checkpoint) };
+        if graph == self.digest {
+            return Ok(checkpoint);
+        }
+        let states = checkpoint.states.into_iter().zip(operators);
+        let kept = states.map(|((_, parts), Operator { name, identity })| Kept { name, identity, parts }).collect();
+        // Which operators keep state they tell by giving some, empty as they are.
+        let stateful = Dataflow::new(&self.graph, task, self.shared.stats.clone())?.snapshot()?;
+        let wanted = stateful.iter().map(|(node, _)| {
+            let of = &self.graph.nodes[*node];
+            Wanted { node: *node, name: &of.name, identity: &of.identity }
+        });
+        let adopted = adopt(kept, &wanted.collect::<Vec<_>>(), self.shared.settings.drop_state)?;
+        if task == 0 {
+            let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let (kept, new, gone) = (adopted.states.len(), list(&adopted.new), list(&adopted.gone));
+            tracing::info!(
+                event = "script_changed",
+                "the script has changed: {kept} operators go on with their state; beginning with empty state: {new}; dropped: {gone}"
+            );
+        }
+        checkpoint.states = adopted.states;
+        Ok(checkpoint)
+    }
+}
+
+/// The life of a pipeline that instances share goes on with a changed script: once this instance has all tasks, for others
+/// would go on with the script as it was. `began`: how it began, and the changes that were told so far.
+///
+/// # Errors
+/// Others have tasks; or the checkpoints do not hold all that was recorded; or state would be lost.
+pub fn change_script(
+    opening: &Opening,
+    began: &mut (Genesis, Vec<Change>),
+    members: &mut dyn Membership,
+    begin: &mut dyn FnMut(&Genesis) -> Result<()>,
+) -> Result<()> {
+    /// A group's rebalance takes seconds, an instance that died some more.
+    const PATIENCE: Micros = 60_000_000;
+    const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+    let (clock, all): (_, Vec<u32>) = (&opening.shared.clock, (0..opening.places.len() as u32).collect());
+    let (since, mut assigned) = (clock.now(), std::collections::BTreeSet::new());
+    let mut changes = began.1.clone();
+    let records = loop {
+        for change in changes.drain(..) {
+            match change {
+                Change::Assigned(tasks) => assigned.extend(tasks),
+                Change::Revoked(tasks) => {
+                    assigned.retain(|task| !tasks.contains(task));
+                    members.release(&tasks)?;
+                }
+                Change::Lost(tasks) => assigned.retain(|task| !tasks.contains(task)),
+            }
+        }
+        if assigned.len() == all.len() {
+            match members.take(&all, &began.0) {
+                Ok(records) => break records,
+                Err(error) if error.is_transient() => tracing::debug!(%error, "the changed script"),
+                Err(error) => return Err(error),
+            }
+        }
+        if clock.now() - since > PATIENCE {
+            let what = "the script has changed, and other instances run it as it was";
+            return Err(Error::invalid(what).hint("stop them first, then start all with the changed script"));
+        }
+        clock.sleep(LOOK);
+        changes = members.poll()?;
+    };
+    for (task, records) in records.iter().enumerate() {
+        let checkpoint = opening.checkpoint(task)?;
+        let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
+        opening.found(Some(&began.0)).repeats(FoundTask { task, checkpoint: known, records })?;
+        checkpoint.map(|checkpoint| opening.adopted(task, checkpoint)).transpose()?;
+    }
+    began.0.graph.clone_from(&opening.digest);
+    begin(&began.0)?;
+    began.1 = vec![Change::Assigned(all)];
+    Ok(())
+}
