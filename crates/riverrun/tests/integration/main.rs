@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
 
 mod changed;
+mod checkpoint;
 mod crash;
 mod docs;
 mod equals_batch;
