@@ -15,6 +15,8 @@ pub mod graph;
 pub mod journal;
 pub mod operator;
 pub mod operators;
+#[doc(hidden)]
+pub mod planted;
 pub mod progress;
 pub mod runtime;
 pub mod sink;
