@@ -21,6 +21,8 @@ pub struct Files {
     pub bytes: BTreeMap<String, Bytes>,
     /// Names of those that are not as they were written.
     damaged: BTreeSet<String>,
+    /// Tasks of which a checkpoint was put when nothing went wrong any more.
+    tidy: BTreeSet<usize>,
 }
 
 /// The files, as one life sees them.
@@ -59,6 +61,8 @@ impl Storage for SimStorage {
             if *there == bytes {
                 put = Put::Stored;
                 state.files.damaged.remove(name);
+                let manifest = task_of(name).filter(|file| state.calm && file.kind == FileKind::Manifest);
+                state.files.tidy.extend(manifest.map(|file| file.task));
             }
             state.file_changed(name);
         }
@@ -125,6 +129,25 @@ impl State {
             self.note(|| format!("task {task}: {victim} is damaged, of its checkpoint of epoch {}", newest.epoch));
             self.spoil(&victim, random);
             self.file_changed(&victim);
+        }
+    }
+
+    /// In the end no file is left that nobody can need: older than the checkpoints that are kept, and not a part of them. (One
+    /// more than two is kept where one of them is damaged.)
+    pub fn check_orphans(&mut self) {
+        for task in std::mem::take(&mut self.files.tidy) {
+            let files: Vec<TaskFile> =
+                self.files.bytes.keys().filter_map(|name| task_of(name)).filter(|file| file.task == task).collect();
+            let mut kept: Vec<u64> =
+                files.iter().filter(|file| file.kind == FileKind::Manifest).map(|file| file.sequence).collect();
+            kept.sort_unstable();
+            let oldest = kept.iter().rev().take(3).min().copied().unwrap_or(0);
+            let needed: BTreeSet<String> =
+                self.manifests(task).into_iter().flat_map(|(_, m, _)| m.files).map(|file| file.name).collect();
+            let orphan = files.iter().find(|file| file.sequence < oldest && !needed.contains(&file.stored.name));
+            if let Some(orphan) = orphan {
+                self.violate(|| format!("task {task}: {} is left behind, and nobody can need it", orphan.stored.name));
+            }
         }
     }
 
