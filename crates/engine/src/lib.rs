@@ -16,6 +16,8 @@ pub mod journal;
 pub mod membership;
 pub mod operator;
 pub mod operators;
+#[doc(hidden)]
+pub mod planted;
 pub mod progress;
 pub mod runtime;
 pub mod sink;

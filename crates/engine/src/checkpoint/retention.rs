@@ -11,6 +11,7 @@ use super::names::{FileKind, TaskFile};
 use super::read::read_manifest;
 use super::{Chain, Checkpoints};
 use crate::failpoint;
+use crate::planted::{Fault, is_planted};
 use crate::{Error, Result};
 
 impl Checkpoints {
@@ -41,6 +42,14 @@ impl Checkpoints {
                 }
                 None => all_known = false,
             }
+        }
+        if is_planted(Fault::NewestCheckpointDeleted)
+            && let Some(newest) = kept.last().filter(|_| kept.len() == self.keep)
+        {
+            self.storage.delete(&newest.stored.name)?;
+        }
+        if is_planted(Fault::NeededFilesDeleted) {
+            needed.clear();
         }
         let enough = kept.len() == self.keep;
         if enough && all_known {

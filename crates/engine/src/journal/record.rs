@@ -44,7 +44,7 @@ pub struct Record {
     /// Idle partitions (source, partition) whose watermark was lifted to this at the end of the epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lifts: Vec<(usize, u32, Micros)>,
-    /// Partitions (chunk, source, partition) that were found to have ended for good, in which chunk.
+    /// Partitions (chunk, source, partition) that have ended, and in which chunk that was found; 0 if it was before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<(usize, usize, u32)>,
     /// Rows that each sink was given: a repetition must give as many.

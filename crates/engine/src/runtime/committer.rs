@@ -16,6 +16,7 @@ use super::queue::{Handed, Queue};
 use super::task::Shared;
 use crate::failpoint;
 use crate::journal::{Epoch, Journal};
+use crate::planted::{Fault, is_planted};
 use crate::sink::EpochOutput;
 use crate::time::{Micros, Stopwatch};
 use crate::{Error, Result};
@@ -145,20 +146,21 @@ impl Committer {
         self.unsettled = true;
         failpoint::reach("journal.before-commit");
         let stopwatch = Stopwatch::start();
-        self.journal.commit(&self.epochs)?;
+        if is_planted(Fault::FeedBeforeCommit) {
+            self.hand_over();
+        }
+        let committed = self.journal.commit(&self.epochs);
+        if !is_planted(Fault::FailedCommitForgotten) {
+            committed?;
+        }
         self.unsettled = false;
         failpoint::reach("journal.committed");
         let (stats, nanos) = (&self.shared.stats.journal, stopwatch.nanos());
         Committed { stats, epochs: self.epochs.len(), nanos, again: self.backoff.worked() }.emit();
-        let mut times = Vec::new();
-        for (epoch, Behind { outputs, record_time, bytes, term }) in self.epochs.drain(..).zip(self.behind.drain(..)) {
-            self.shared.count_taken(&self.commits.takes, &epoch);
-            times.extend(record_time.map(|time| (time, 1)));
-            for (sink, output) in outputs {
-                self.shared.queues[sink].hand(Handed { output, record_time, term });
-            }
-            self.commits.queue.release(bytes);
-        }
+        let times: Vec<_> = self.behind.iter().filter_map(|behind| Some((behind.record_time?, 1))).collect();
+        self.epochs.iter().for_each(|epoch| self.shared.count_taken(&self.commits.takes, epoch));
+        self.hand_over();
+        self.epochs.clear();
         let now = self.shared.clock.now();
         for (queue, _) in self.shared.queues.iter().zip(&self.commits.takes).filter(|(_, taken)| **taken) {
             let mut unacknowledged = Unacknowledged::default();
@@ -168,6 +170,16 @@ impl Committer {
             queue.stats().flush_duration.observe(nanos);
         }
         Ok(())
+    }
+
+    /// Gives the sinks what was committed.
+    fn hand_over(&mut self) {
+        for Behind { outputs, record_time, bytes, term } in self.behind.drain(..) {
+            for (sink, output) in outputs {
+                self.shared.queues[sink].hand(Handed { output, record_time, term });
+            }
+            self.commits.queue.release(bytes);
+        }
     }
 
     /// Tells the journal which records no checkpoint needs any more.

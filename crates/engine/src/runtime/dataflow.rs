@@ -87,6 +87,11 @@ impl Dataflow {
         self.slots[source].watermark = self.slots[source].watermark.max(watermark);
     }
 
+    /// Watermarks are as at the start of a run, where they follow from those of the inputs.
+    pub fn forget_watermarks(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.watermark = MIN_TIME);
+    }
+
     /// Carries everything through the graph, in topological order; at the `end` of an epoch also what it changed.
     pub fn pass(&mut self, end: bool) -> Result<()> {
         for node in 0..self.slots.len() {

@@ -12,6 +12,7 @@ use super::positions::Place;
 use super::task::Shared;
 use crate::Result;
 use crate::checkpoint::{Checkpoints, Written};
+use crate::planted::{Fault, is_planted};
 use crate::source::Source;
 use crate::time::Stopwatch;
 
@@ -72,9 +73,13 @@ impl Keeper {
     /// Writes the checkpoints whose epochs are safe; gives the positions that they hold.
     fn keep_checkpoints(&self, checkpoints: &Checkpoints) -> Result<Vec<(Place, i64)>> {
         let mut positions = Vec::new();
-        self.shared.positions.take_safe();
+        let ahead = self.shared.positions.take_safe();
+        if is_planted(Fault::PositionsAheadOfState) {
+            positions = ahead;
+        }
         for (task, slot) in self.shared.checkpoints.iter().enumerate() {
             let safe = self.shared.positions.safe_epoch(task);
+            let safe = if is_planted(Fault::CheckpointBeforeSinks) { u64::MAX } else { safe };
             let held = |term: u64| self.shared.terms.holds(task as u32, term);
             let mut waiting = slot.lock().unwrap_or_else(PoisonError::into_inner);
             // Of an earlier term: its epoch may never have happened.
@@ -93,6 +98,7 @@ impl Keeper {
             let (nanos, now) = (stopwatch.nanos(), self.shared.clock.now());
             CheckpointWritten { stats, task, epoch: checkpoint.epoch, bytes, nanos, now }.emit();
             if let (Some(commits), Some(oldest)) = (&self.shared.commits, oldest) {
+                let oldest = oldest + u64::from(is_planted(Fault::TruncatedOneTooMany));
                 commits.unneeded[task].store(oldest, Relaxed);
             }
             for position in checkpoint.positions {

@@ -13,6 +13,7 @@ use super::watermark::Watermark;
 use crate::checkpoint::{Checkpoint, Checkpoints, Position};
 use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
 use crate::journal::{Genesis, Journal, Record, Recorded, Stop};
+use crate::planted::{Fault, is_planted};
 use crate::sink::Sink;
 use crate::source::{Source, Start};
 use crate::{Error, Result};
@@ -138,7 +139,7 @@ impl Opening {
                 Some(sink) => {
                     let told =
                         sink.recover(commits.lineage(), ends.len() as u32).map_err(|e| e.within(format!("sink {name}")))?;
-                    let mut told = told.unwrap_or_default();
+                    let mut told = told.filter(|_| !is_planted(Fault::SinkPositionIgnored)).unwrap_or_default();
                     told.resize(ends.len(), 0);
                     check_sink(name, &told, ends)?;
                     told
@@ -187,7 +188,8 @@ impl Opening {
         let partitions = source.partitions()?.max(1) as usize;
         let idle = node.table.options.duration("idle_timeout")?.unwrap_or(shared.settings.idle_timeout);
         let mut watermark = node.table.watermark.as_ref().map(|w| Watermark::new(w.column, w.delay));
-        if let (Some(watermark), Some(position)) = (&mut watermark, resumed) {
+        if let (Some(watermark), Some(position)) = (&mut watermark, resumed.filter(|_| !is_planted(Fault::WatermarkNotRestored)))
+        {
             watermark.resume((position.newest, position.floor));
         }
         shared.stats.partitions[index].opened(offset);

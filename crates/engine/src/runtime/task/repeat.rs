@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{CHUNK_BYTES, Decided, Progress, Task};
 use crate::failpoint;
 use crate::journal::{Record, Stop};
+use crate::planted::{Fault, is_planted};
+use crate::runtime::positions::Place;
 use crate::runtime::queue::Handed;
 use crate::runtime::stats::PhaseTimes;
 use crate::sink::EpochOutput;
@@ -36,7 +38,14 @@ const OTHER_ROWS: &str = "the program, the script's functions or the records in 
 
 impl Task {
     /// Before anything new these epochs are run again; `held` by sink: the last epoch whose rows it holds.
-    pub fn repeat(&mut self, records: Vec<Record>, held: Vec<u64>) {
+    pub fn repeat(&mut self, mut records: Vec<Record>, held: Vec<u64>) {
+        if is_planted(Fault::EpochsReused) {
+            records.clear();
+        }
+        if is_planted(Fault::RepeatSkipsEpoch) && records.len() > 1 {
+            records.remove(0);
+            self.epoch += 1;
+        }
         if let (Some(first), Some(last)) = (records.first(), records.last()) {
             tracing::info!("task {}: epochs {} to {} are run again from the journal", self.number, first.epoch, last.epoch);
         }
@@ -45,7 +54,10 @@ impl Task {
 
     /// Goes on with the first recorded epoch: until its end, or until its source has no more right now.
     pub(super) fn run_again(&mut self) -> Result<Progress> {
-        let Some(record) = self.repeat.records.pop_front() else { return Ok(Progress::Idle) };
+        let Some(mut record) = self.repeat.records.pop_front() else { return Ok(Progress::Idle) };
+        if is_planted(Fault::RepeatFreshClock) {
+            record.clock = self.shared.clock.now();
+        }
         let progress = self.run_record(&record);
         self.repeat.records.push_front(record);
         if progress? == Progress::Idle {
@@ -66,12 +78,15 @@ impl Task {
             self.inputs.iter_mut().for_each(|input| input.last_data = now);
             tracing::info!("task {}: goes on behind epoch {}", self.number, self.epoch);
         }
-        self.ended = self.inputs.iter().all(|input| input.ended);
+        self.ended = !self.repeat.is_due() && self.inputs.iter().all(|input| input.ended);
         Ok(if self.ended { Progress::Ended } else { Progress::Behind })
     }
 
     /// The same steps as those of the epoch that was recorded.
     fn run_record(&mut self, record: &Record) -> Result<Progress> {
+        if self.repeat.at == (0, 0) {
+            self.reopen_inputs(record);
+        }
         while let Some(chunk) = record.chunks.get(self.repeat.at.0) {
             while let Some(stop) = chunk.get(self.repeat.at.1) {
                 if !self.read_until(*stop, record)? {
@@ -96,6 +111,15 @@ impl Task {
         self.clock = record.clock;
         self.pass(true)?;
         Ok(Progress::Worked)
+    }
+
+    /// Inputs that had ended and then had not: the epoch began another run, with watermarks made anew from those of the inputs.
+    fn reopen_inputs(&mut self, record: &Record) {
+        let had_ended = |place: Place| record.ended.iter().any(|(_, source, partition)| (*source, *partition) == place);
+        for input in self.inputs.iter_mut().filter(|input| input.ended && !had_ended(input.place)) {
+            input.ended = false;
+            self.dataflow.forget_watermarks();
+        }
     }
 
     /// Inputs that were found to have ended in this chunk.

@@ -1,0 +1,173 @@
+//! What was committed, for ever, and the invariants of the protocol over it.
+
+use riverrun_engine::journal::{Genesis, Record, Recorded};
+
+use crate::plan::Kind;
+use crate::world::State;
+
+/// All records of all lives, and what may still be read of them.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// How it began.
+    pub genesis: Option<Genesis>,
+    /// By task, all records: epoch n at place n - 1.
+    pub records: Vec<Vec<Record>>,
+    /// By task: records up to this epoch are gone.
+    pub cut: Vec<u64>,
+    /// By task: epochs of the checkpoints that are visible, and whether they are intact.
+    pub checkpoints: Vec<Vec<(u64, bool)>>,
+}
+
+impl History {
+    /// Of so many tasks.
+    pub fn new(tasks: u32) -> Self {
+        let tasks = tasks as usize;
+        let (records, cut, checkpoints) = (vec![Vec::new(); tasks], vec![0; tasks], vec![Vec::new(); tasks]);
+        Self { genesis: None, records, cut, checkpoints }
+    }
+
+    /// What a journal that keeps all but what was cut gives to a new owner.
+    pub fn recorded(&self) -> Recorded {
+        let left = |(records, cut): (&Vec<Record>, &u64)| records[(*cut as usize).min(records.len())..].to_vec();
+        Recorded { genesis: self.genesis.clone(), records: self.records.iter().zip(&self.cut).map(left).collect() }
+    }
+
+    /// The last committed epoch of a task.
+    pub fn end(&self, task: usize) -> u64 {
+        self.records[task].len() as u64
+    }
+
+    /// Whether an epoch is committed.
+    pub fn has(&self, task: u32, epoch: u64) -> bool {
+        epoch <= self.end(task as usize)
+    }
+
+    /// Where epochs up to `epoch` left a partition; `None`: where it began.
+    fn position(&self, task: usize, partition: u32, epoch: u64) -> Option<i64> {
+        let of = |record: &Record| record.chunks.iter().flatten().filter(|s| s.partition == partition).map(|s| s.offset).max();
+        self.records[task].iter().take(epoch as usize).filter_map(of).max()
+    }
+}
+
+impl State {
+    /// A record was committed.
+    pub fn committed(&mut self, record: &Record) {
+        let (task, epoch) = (record.task as usize, record.epoch);
+        let last = self.history.records[task].last();
+        if epoch != self.history.end(task) + 1 {
+            let end = self.history.end(task);
+            return self.violate(|| format!("task {task}: epoch {epoch} is committed, and the journal ends at epoch {end}"));
+        }
+        if let Some(last) = last.filter(|last| last.clock >= record.clock) {
+            let (before, after) = (last.clock, record.clock);
+            self.violate(|| format!("task {task}, epoch {epoch}: its clock is {after}, behind {before}"));
+        }
+        for partition in 0..self.plan.partitions {
+            let mut before = self.history.position(task, partition, epoch);
+            for stop in record.chunks.iter().flatten().filter(|stop| stop.partition == partition) {
+                if before.is_some_and(|before| stop.offset <= before) {
+                    self.violate(|| {
+                        format!("task {task}, epoch {epoch}: partition {partition} goes back to offset {}", stop.offset)
+                    });
+                }
+                before = Some(stop.offset);
+            }
+        }
+        self.history.records[task].push(record.clone());
+    }
+
+    /// Whether the epochs that happened have read all records, and the tables have what they gave.
+    pub fn is_done(&self) -> bool {
+        let mut partitions = (0..).zip(&self.topic.partitions);
+        let read = partitions.all(|(partition, entries)| {
+            let task = if self.plan.tasks == 1 { 0 } else { partition as usize };
+            let read = self.history.position(task, partition, u64::MAX);
+            entries.last().is_none_or(|last| read.is_some_and(|read| read > last.offset))
+        });
+        let tasks = || 0..self.plan.tasks as usize;
+        let landed =
+            |sink: usize| tasks().all(|task| self.tables[sink].landed_to(task as u32) >= self.needed(sink, task, u64::MAX));
+        read && (0..self.tables.len()).all(landed)
+    }
+
+    /// The last epoch up to `epoch` that gave a sink rows; 0: none did.
+    fn needed(&self, sink: usize, task: usize, epoch: u64) -> u64 {
+        let with_rows = |record: &&Record| record.epoch <= epoch && record.rows[sink] > 0;
+        self.history.records[task].iter().rev().find(with_rows).map_or(0, |record| record.epoch)
+    }
+
+    /// Records of a task up to `epoch` were removed.
+    pub fn was_cut(&mut self, task: u32, epoch: u64) {
+        let cut = &mut self.history.cut[task as usize];
+        *cut = epoch.max(*cut);
+        self.check_recoverable(task as usize);
+    }
+
+    /// The checkpoints of a task that are visible now, oldest first, and whether each is intact.
+    pub fn checkpoints_are(&mut self, task: usize, now: Vec<(u64, bool)>) {
+        let before = std::mem::replace(&mut self.history.checkpoints[task], now.clone());
+        if before == now {
+            return;
+        }
+        self.note(|| format!("task {task}: checkpoints are {now:?}"));
+        for (epoch, _) in now.iter().filter(|(epoch, intact)| *intact && !before.iter().any(|(e, i)| e == epoch && *i)) {
+            self.check_checkpoint(task, *epoch);
+        }
+        self.check_recoverable(task);
+    }
+
+    /// A checkpoint that has become visible needs nothing that could be lost.
+    fn check_checkpoint(&mut self, task: usize, epoch: u64) {
+        if !self.history.has(task as u32, epoch) {
+            let end = self.history.end(task);
+            return self.violate(|| format!("task {task}: a checkpoint of epoch {epoch} is visible, the journal ends at {end}"));
+        }
+        for sink in 0..self.tables.len() {
+            let needed = self.needed(sink, task, epoch);
+            let held = self.tables[sink].landed_to(task as u32);
+            if held < needed {
+                let name = self.tables[sink].name.clone();
+                self.violate(|| {
+                    format!("task {task}: a checkpoint of epoch {epoch} is visible, and {name} has nothing behind epoch {held} of {needed}")
+                });
+            }
+        }
+    }
+
+    /// Each of the two newest intact checkpoints can be gone on from; without any, the beginning.
+    fn check_recoverable(&mut self, task: usize) {
+        let cut = self.history.cut[task];
+        let intact: Vec<u64> = self.history.checkpoints[task].iter().filter(|(_, intact)| *intact).map(|(e, _)| *e).collect();
+        let needed = intact.iter().rev().take(2).min().copied().unwrap_or(0);
+        if cut > needed {
+            self.violate(|| format!("task {task}: the journal is cut behind epoch {cut}, its checkpoints are {intact:?}"));
+        }
+        if intact.is_empty() && !self.history.checkpoints[task].is_empty() {
+            self.violate(|| format!("task {task}: no checkpoint is intact"));
+        }
+    }
+
+    /// A position was told to the source: the state of the newest checkpoint has all before it.
+    pub fn check_position(&mut self, partition: u32, offset: i64) {
+        let task = if self.plan.tasks == 1 { 0 } else { partition as usize };
+        let newest = self.history.checkpoints[task].iter().map(|(epoch, _)| *epoch).max();
+        let entries = &self.topic.partitions[partition as usize];
+        let begin = entries.first().map_or(0, |entry| entry.offset);
+        let held = newest.and_then(|newest| self.history.position(task, partition, newest)).unwrap_or(begin);
+        if entries.iter().any(|entry| entry.offset >= held && entry.offset < offset) {
+            self.violate(|| format!("partition {partition}: offset {offset} is told, the newest checkpoint is of {held}"));
+        }
+    }
+
+    /// A sink is given an epoch: it must have happened.
+    pub fn check_given(&mut self, sink: usize, task: u32, epoch: u64) {
+        if !self.history.has(task, epoch) {
+            let (name, end) = (self.tables[sink].name.clone(), self.history.end(task as usize));
+            self.violate(|| format!("{name} is given epoch {epoch} of task {task}, and the journal ends at {end}"));
+        }
+        if self.tables[sink].kind == Kind::Taken {
+            let name = self.tables[sink].name.clone();
+            self.violate(|| format!("{name} is taken by the journal, and given epoch {epoch} of task {task} beside it"));
+        }
+    }
+}
