@@ -102,7 +102,7 @@ impl State {
 
     /// The manifests of a task, oldest first, and whether all that they refer to is as it was written.
     fn manifests(&self, task: usize) -> Vec<(String, Manifest, bool)> {
-        let Files { bytes, damaged } = &self.files;
+        let Files { bytes, damaged, .. } = &self.files;
         let whole = |name: &String| bytes.contains_key(name) && !damaged.contains(name);
         let manifests =
             bytes.iter().filter(|(name, _)| task_of(name).is_some_and(|f| f.task == task && f.kind == FileKind::Manifest));

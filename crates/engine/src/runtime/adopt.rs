@@ -81,11 +81,10 @@ mod tests {
         operators.iter().map(of).collect()
     }
 
-    fn decide(
-        then: &[(&str, &str)],
-        now: &[(&str, &str)],
-        drop: bool,
-    ) -> Result<(Vec<NodeId>, Vec<String>, Vec<String>), String> {
+    /// The nodes that get state, the operators that begin with none, and those whose state nobody takes.
+    type Decided = Result<(Vec<NodeId>, Vec<String>, Vec<String>), String>;
+
+    fn decide(then: &[(&str, &str)], now: &[(&str, &str)], drop: bool) -> Decided {
         let wanted = now.iter().enumerate().map(|(node, (name, identity))| Wanted { node, name, identity });
         let adopted = adopt(kept(then), &wanted.collect::<Vec<_>>(), drop).map_err(|e| e.message().to_owned())?;
         Ok((adopted.states.into_iter().map(|(node, _)| node).collect(), adopted.new, adopted.gone))
