@@ -18,6 +18,7 @@ pub use record::{Genesis, Record, Stop};
 use crate::Result;
 use crate::graph::NodeId;
 use crate::sink::EpochOutput;
+use crate::time::Micros;
 
 /// An epoch to commit: its record, and what it gave to the sinks that the journal takes, in the order of
 /// [`Journal::takes`].
@@ -60,4 +61,10 @@ pub trait Journal: Send {
 
     /// Records of `task` up to `epoch` are no longer needed. They may stay.
     fn truncate(&mut self, task: u32, epoch: u64) -> Result<()>;
+}
+
+/// A name for a new life of a pipeline, safe in file names. Two lives of one name never begin in the same microsecond.
+pub fn new_lineage(pipeline: &str, now: Micros) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+    format!("{}-{now:x}", pipeline.chars().map(safe).collect::<String>())
 }

@@ -19,9 +19,9 @@ use super::task::{Shared, Task};
 use super::worker::Worker;
 use crate::checkpoint::{Checkpoints, Origin, digest};
 use crate::graph::{Graph, NodeId};
-use crate::journal::{Journal, LocalJournal, Recorded};
+use crate::journal::{Journal, LocalJournal, Recorded, new_lineage};
 use crate::sink::Sink;
-use crate::time::{Clock, Micros};
+use crate::time::Clock;
 use crate::{Error, Result};
 
 /// Stops a pipeline in order: epochs end, sinks are flushed, positions kept.
@@ -247,10 +247,4 @@ fn life(
         recorded.records.clear();
     }
     Ok(Some(lineage))
-}
-
-/// A name for a new life of a pipeline, safe in file names. Two lives of one name never begin in the same microsecond.
-fn new_lineage(pipeline: &str, now: Micros) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
-    format!("{}-{now:x}", pipeline.chars().map(safe).collect::<String>())
 }

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed at run time, 2 wrong usage or script.
 
 mod backend;
+mod checkpoint;
 mod demo;
 mod generate;
 mod log;
@@ -30,7 +31,8 @@ const EXAMPLES: &str = "Examples:
   riverrun sql \"SELECT * FROM rapid_users\"         ask the tables of the running pipeline
   riverrun top                                     watch the running pipeline, live
   riverrun generate transactions --count 1000000 --out transactions.jsonl
-  riverrun log tail fraud-alerts                   follow a topic of the embedded log";
+  riverrun log tail fraud-alerts                   follow a topic of the embedded log
+  riverrun checkpoint list                         what state is kept, and of when";
 
 /// Streaming SQL over Kafka in one program.
 #[derive(Debug, Parser)]
@@ -58,6 +60,8 @@ enum Command {
     Top(top::Top),
     /// Look into the embedded log.
     Log(log::Log),
+    /// Look at checkpoints, verify and copy them, or go back to an earlier one.
+    Checkpoint(checkpoint::Checkpoint),
 }
 
 /// A script and its variables.
@@ -114,6 +118,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Sql(sql) => sql.run(),
         Command::Top(top) => top.run(),
         Command::Log(log) => log.run(),
+        Command::Checkpoint(checkpoint) => checkpoint.run(),
     }
 }
 

@@ -7,7 +7,7 @@ mod poll;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod units;
+pub mod units;
 mod view;
 
 use std::path::PathBuf;
