@@ -77,7 +77,7 @@ impl Location {
             Self::S3 { .. } => {
                 let _ = options;
                 Err(Error::invalid(format!("location {self}: this riverrun is built without S3"))
-                    .hint("build it with cargo build --release --features s3, or give a path"))
+                    .hint("build it with the feature s3, or give a path"))
             }
         }
     }

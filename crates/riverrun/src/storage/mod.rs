@@ -3,8 +3,9 @@
 //! | location | what |
 //! |---|---|
 //! | a path, `file:///path` | a directory of this machine |
-//! | `s3://bucket/prefix` | an S3 bucket; in programs that are built with the feature `s3` |
+//! | `s3://bucket/prefix` | a bucket of S3, or of what speaks its protocol; with the feature `s3` |
 
+mod failure;
 mod location;
 mod object;
 #[cfg(feature = "s3")]

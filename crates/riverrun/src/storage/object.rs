@@ -22,6 +22,7 @@ use riverrun_engine::{Error, Result};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Location;
+use super::failure::failed;
 
 /// Files that are read at once.
 const READS: usize = 8;
@@ -72,19 +73,7 @@ impl ObjectStorage {
     }
 
     fn failed(&self, what: &str, name: &str, error: &object_store::Error) -> Error {
-        use object_store::Error as E;
-        let message = format!("{self}/{name} cannot be {what}: {error}");
-        match error {
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
-                Error::permanent(message).hint("check the credentials, and what they may do there")
-            }
-            // A file that is missing is no error here.
-            E::NotFound { .. } => Error::permanent(message).hint("create the bucket, or name another checkpoint.location"),
-            E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } | E::UnknownConfigurationKey { .. } => {
-                Error::permanent(message)
-            }
-            _ => Error::transient(message),
-        }
+        failed(&format!("{self}/{name} cannot be {what}"), error)
     }
 
     /// Makes a file of a directory survive a power cut.

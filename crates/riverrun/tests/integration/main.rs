@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
 
+mod checkpoint;
 mod crash;
 mod docs;
 mod equals_batch;
