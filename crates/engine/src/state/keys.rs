@@ -8,6 +8,7 @@
 //! dead, and small ones once they are many, are opened again: their keys move to the open one.
 
 mod segment;
+mod segments;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,23 +20,14 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use twox_hash::XxHash3_64;
 
-use self::segment::{Open, Segment};
+use self::segment::Segment;
+use self::segments::{Key, Segments};
 use super::parts::{SavedPart, Snapshot};
 use super::row_store::{CLASSES, FAN_IN};
 use crate::Result;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
-
-#[derive(Debug, Clone, Copy)]
-struct Key {
-    hash: u64,
-    /// Where its bytes are: the segment, its row there, and the place among the segment's bytes.
-    segment: u32,
-    row: u32,
-    offset: u32,
-    length: u32,
-}
 
 /// What the table finds: a slot, and enough of its key's hash to tell it from others without a look at the key.
 #[derive(Debug, Clone, Copy)]
@@ -59,74 +51,6 @@ pub struct Keys {
     keys: Vec<Key>,
     vacant: BinaryHeap<Reverse<u32>>,
     segments: Segments,
-}
-
-/// Where the bytes of keys are.
-#[derive(Debug, Default)]
-struct Segments {
-    sealed: Vec<Option<Segment>>,
-    vacant: Vec<u32>,
-    open: Open,
-    /// Number that the open segment will have among the sealed ones; its place there is empty.
-    open_id: u32,
-    /// Memory of the sealed ones, in bytes, about.
-    size: usize,
-}
-
-impl Segments {
-    fn new() -> Self {
-        Self { sealed: vec![None], ..Self::default() }
-    }
-
-    fn bytes_of(&self, key: &Key) -> &[u8] {
-        let range = key.offset as usize..(key.offset + key.length) as usize;
-        match self.sealed.get(key.segment as usize) {
-            Some(Some(segment)) => &segment.bytes()[range],
-            _ => &self.open.bytes()[range],
-        }
-    }
-
-    /// Adds a key to the open segment, which must not be full.
-    fn push(&mut self, slot: u32, hash: u64, bytes: &[u8]) -> Key {
-        let (row, offset) = self.open.push(slot, bytes);
-        Key { hash, segment: self.open_id, row, offset, length: bytes.len() as u32 }
-    }
-
-    /// Puts a segment among the sealed ones; gives its number.
-    fn add(&mut self, segment: Segment) -> u32 {
-        let id = self.vacancy();
-        self.size += segment.size();
-        self.sealed[id as usize] = Some(segment);
-        id
-    }
-
-    fn vacancy(&mut self) -> u32 {
-        self.vacant.pop().unwrap_or_else(|| {
-            self.sealed.push(None);
-            self.sealed.len() as u32 - 1
-        })
-    }
-
-    /// Seals the open segment, and opens an empty one.
-    fn seal(&mut self, part: &SchemaRef) -> Result<()> {
-        if self.open.is_empty() {
-            return Ok(());
-        }
-        let segment = std::mem::take(&mut self.open).seal(part)?;
-        if segment.live.count() > 0 {
-            self.size += segment.size();
-            self.sealed[self.open_id as usize] = Some(segment);
-            self.open_id = self.vacancy();
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, id: u32) -> Option<Segment> {
-        let segment = self.sealed.get_mut(id as usize)?.take()?;
-        self.vacant.push(id);
-        self.size -= segment.size();
-        Some(segment)
-    }
 }
 
 impl Keys {

@@ -11,3 +11,4 @@ pub mod latest;
 pub mod live;
 pub mod parts;
 pub mod row_store;
+pub mod unshared;

@@ -9,15 +9,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, MutableArrayData, RecordBatch, RecordBatchOptions, UInt32Array, make_array, new_empty_array,
-    new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array, new_null_array};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 
 use super::live::Live;
 use super::parts::{self, SavedPart, Snapshot};
+use super::unshared::unshared;
 use crate::operator::StateSize;
 use crate::{Error, Result};
 
@@ -29,8 +27,6 @@ pub(super) const FULL_BYTES: u64 = 32 * 1024 * 1024;
 pub(super) const FAN_IN: usize = 4;
 /// Size classes: powers of 4 of live rows below [`FULL_ROWS`].
 pub(super) const CLASSES: usize = 8;
-/// A column may hold so many bytes more than its rows need before it is copied.
-const SLACK: usize = 1024;
 
 /// Where a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,39 +311,6 @@ impl RowStore {
 pub(super) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
-}
-
-/// The array, copied where it would hold on to much more memory than its rows need: a slice of a large batch, strings in a
-/// decoder's buffer. (Views within lists keep their buffers.)
-pub(crate) fn unshared(array: &ArrayRef) -> Result<ArrayRef> {
-    if array.get_array_memory_size() <= 2 * needed(array) + SLACK {
-        return Ok(array.clone());
-    }
-    Ok(match array.data_type() {
-        DataType::Utf8View => Arc::new(array.as_string_view().gc()),
-        DataType::BinaryView => Arc::new(array.as_binary_view().gc()),
-        _ => {
-            let data = array.to_data();
-            let mut copy = MutableArrayData::new(vec![&data], false, data.len());
-            copy.try_extend(0, 0, data.len())?;
-            make_array(copy.freeze())
-        }
-    })
-}
-
-/// Bytes that the rows of `array` need, without what lies before and behind them in its buffers.
-fn needed(array: &ArrayRef) -> usize {
-    match array.data_type() {
-        DataType::Utf8View => array.as_string_view().total_buffer_bytes_used() + 16 * array.len(),
-        DataType::BinaryView => array.as_binary_view().total_buffer_bytes_used() + 16 * array.len(),
-        DataType::Struct(_) => array.as_struct().columns().iter().map(needed).sum(),
-        DataType::List(_) => {
-            let list = array.as_list::<i32>();
-            let (from, to) = (list.value_offsets()[0] as usize, list.value_offsets()[list.len()] as usize);
-            needed(&list.values().slice(from, to - from)) + 4 * list.len()
-        }
-        _ => array.to_data().get_slice_memory_size().unwrap_or(usize::MAX / 4),
-    }
 }
 
 #[cfg(test)]

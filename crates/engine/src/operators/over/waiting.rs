@@ -16,7 +16,7 @@ use crate::Result;
 use crate::operator::StateSize;
 use crate::state::live::Live;
 use crate::state::parts::{self, SavedPart, Snapshot};
-use crate::state::row_store::unshared;
+use crate::state::unshared::unshared;
 use crate::time::Micros;
 
 /// Buckets are 2^16 microseconds long, about 66 ms.

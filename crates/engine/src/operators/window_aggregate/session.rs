@@ -9,6 +9,8 @@
 //! session that went out and then grew, or was merged away, is deleted under its old window.
 //! (array_agg over merged sessions: within each of the two in order of arrival, one after the other.)
 
+mod saved;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,12 +21,11 @@ use datafusion_physical_expr::PhysicalExpr;
 use super::Shared;
 use super::groups::{Cooled, Groups};
 use super::output::{self, MAX_ROWS, Span, WindowKey, micros};
-use super::saved::{self, SavedSession};
 use crate::batch::{Batch, Change};
 use crate::operator::{Operator, Output, StatePart, StateSize};
 use crate::state::keys::Keys;
 use crate::state::latest::Latest;
-use crate::state::parts::{Restored, Snapshot};
+use crate::state::parts::Restored;
 use crate::time::{MIN_TIME, Micros};
 use crate::{Error, Result};
 
@@ -103,7 +104,7 @@ impl Sessions {
             next_seen: 0,
             watermark: MIN_TIME,
             changed: Vec::new(),
-            saved: Latest::new(saved::session_schema()),
+            saved: Latest::new(saved::schema()),
             next_part: 0,
         })
     }
@@ -358,55 +359,13 @@ impl Operator for Sessions {
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
-        let mut open = Vec::with_capacity(self.changed.len());
-        for id in std::mem::take(&mut self.changed) {
-            let session = &mut self.sessions[id as usize];
-            session.changed = false;
-            if session.open { open.push(id) } else { self.saved.free(id) }
-        }
-        let saved = |id: &u32| {
-            let Session { key, span, seen, sent, .. } = self.sessions[*id as usize];
-            SavedSession { key, span, seen, sent }
-        };
-        let rows: Vec<_> = open.iter().map(saved).collect();
-        self.saved.write(&open, saved::sessions(&rows, self.saved.schema())?)?;
-        let mut snapshot = Snapshot::new(&mut self.next_part);
-        self.keys.save(&mut snapshot)?;
-        self.groups.save(&mut snapshot)?;
-        self.saved.save(&mut snapshot)?;
-        snapshot.finish(self.watermark)
+        self.save()
     }
 
     fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
-        let Some(mut state) = Restored::new(state)? else { return Ok(()) };
-        (self.watermark, self.next_part) = (state.watermark, state.next);
-        self.keys.restore(state.section()?)?;
-        self.groups.restore(state.section()?)?;
-        let (ids, rows) = self.saved.restore(state.section()?)?;
-        state.finish()?;
-        let mut open: Vec<_> = ids.into_iter().zip(saved::read_sessions(&rows)?).collect();
-        open.sort_unstable_by_key(|(_, session)| session.seen);
-        self.reopen(&open);
-        Ok(())
-    }
-}
-
-impl Sessions {
-    /// Takes up open sessions with their ids, in the order of their first rows.
-    fn reopen(&mut self, open: &[(u32, SavedSession)]) {
-        let count = open.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
-        let nowhere = Span { end: MIN_TIME, start: MIN_TIME };
-        let closed = Session { key: 0, span: nowhere, seen: 0, sent: None, into: 0, open: false, changed: false };
-        self.sessions = vec![closed; count as usize];
-        for &(id, SavedSession { key, span, seen, sent }) in open {
-            self.sessions[id as usize] = Session { key, span, seen, sent, into: id, open: true, changed: false };
-            if key as usize >= self.of_key.len() {
-                self.of_key.resize(key as usize + 1, Vec::new());
-            }
-            self.of_key[key as usize].push(id);
-            self.closing.insert((span.end, seen), id);
-            self.next_seen = seen + 1;
+        match Restored::new(state)? {
+            Some(state) => self.resume(state),
+            None => Ok(()),
         }
-        self.vacant = (0..count).rev().filter(|id| !self.sessions[*id as usize].open).collect();
     }
 }

@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use super::super::live::Live;
 use super::super::parts::{self, SavedPart};
-use super::super::row_store::{FULL_BYTES, FULL_ROWS, class, unshared};
+use super::super::row_store::{FULL_BYTES, FULL_ROWS, class};
+use super::super::unshared::unshared;
 use crate::Result;
 
 /// Fewer dead keys than this, and of fewer bytes, are not worth a rewrite of the open segment.

@@ -9,6 +9,7 @@ use arrow::ipc::writer::StreamWriter;
 
 use super::*;
 use crate::batch::Batch;
+use crate::checkpoint::{Checkpoint, Checkpoints, MemoryStorage, Origin};
 use crate::operator::{Operator, Output, StateSize};
 
 /// The numbered parts that an operator has given.
@@ -51,6 +52,35 @@ pub(crate) fn written_and_read(parts: Vec<StatePart>) -> Vec<StatePart> {
         StatePart { number: part.number, rows: reader.next().unwrap().unwrap() }
     };
     parts.into_iter().map(read).collect()
+}
+
+/// Checkpoints of one operator, in memory, written as they are in a directory.
+pub(crate) struct Kept {
+    ledger: Ledger,
+    checkpoints: Checkpoints,
+    epoch: u64,
+}
+
+impl Kept {
+    pub(crate) fn new() -> Self {
+        let origin = Origin { graph: "g".into(), tasks: 1, parts: Vec::new() };
+        let checkpoints = Checkpoints::new(Arc::new(MemoryStorage::default()), 2, origin, vec!["operator".into()]);
+        Self { ledger: Ledger::default(), checkpoints, epoch: 0 }
+    }
+
+    /// Writes the next checkpoint; gives the bytes that were written for it.
+    pub(crate) fn write(&mut self, parts: Vec<StatePart>) -> usize {
+        self.ledger.note(&parts);
+        self.epoch += 1;
+        let states = vec![(0, parts)];
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions: Vec::new(), states };
+        self.checkpoints.write(0, &checkpoint).unwrap().bytes as usize
+    }
+
+    /// The parts of the newest checkpoint, read.
+    pub(crate) fn read(&self) -> Vec<StatePart> {
+        self.checkpoints.newest(0).unwrap().unwrap().states.pop().unwrap().1
+    }
 }
 
 /// An operator, and what was restored from its snapshots. All get the same input.
