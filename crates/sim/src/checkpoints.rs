@@ -21,6 +21,8 @@ pub struct Files {
     pub bytes: BTreeMap<String, Bytes>,
     /// Names of those that are not as they were written.
     damaged: BTreeSet<String>,
+    /// Tasks of which a checkpoint was put when nothing went wrong any more.
+    tidy: BTreeSet<usize>,
 }
 
 /// The files, as one life sees them.
@@ -59,6 +61,8 @@ impl Storage for SimStorage {
             if *there == bytes {
                 put = Put::Stored;
                 state.files.damaged.remove(name);
+                let manifest = task_of(name).filter(|file| state.calm && file.kind == FileKind::Manifest);
+                state.files.tidy.extend(manifest.map(|file| file.task));
             }
             state.file_changed(name);
         }
@@ -98,7 +102,7 @@ impl State {
 
     /// The manifests of a task, oldest first, and whether all that they refer to is as it was written.
     fn manifests(&self, task: usize) -> Vec<(String, Manifest, bool)> {
-        let Files { bytes, damaged } = &self.files;
+        let Files { bytes, damaged, .. } = &self.files;
         let whole = |name: &String| bytes.contains_key(name) && !damaged.contains(name);
         let manifests =
             bytes.iter().filter(|(name, _)| task_of(name).is_some_and(|f| f.task == task && f.kind == FileKind::Manifest));
@@ -125,6 +129,25 @@ impl State {
             self.note(|| format!("task {task}: {victim} is damaged, of its checkpoint of epoch {}", newest.epoch));
             self.spoil(&victim, random);
             self.file_changed(&victim);
+        }
+    }
+
+    /// In the end no file is left that nobody can need: older than the checkpoints that are kept, and not a part of them. What
+    /// is damaged may be taken for one of the two that are kept, or not.
+    pub fn check_orphans(&mut self) {
+        for task in std::mem::take(&mut self.files.tidy) {
+            let files: Vec<TaskFile> =
+                self.files.bytes.keys().filter_map(|name| task_of(name)).filter(|file| file.task == task).collect();
+            let manifests = self.manifests(task);
+            let intact = |file: &&TaskFile| manifests.iter().any(|(name, _, intact)| *intact && *name == file.stored.name);
+            let of_manifests = || files.iter().rev().filter(|file| file.kind == FileKind::Manifest);
+            let (Some(any), Some(whole)) = (of_manifests().nth(1), of_manifests().filter(intact).nth(1)) else { continue };
+            let oldest = any.sequence.min(whole.sequence);
+            let needed: BTreeSet<&String> = manifests.iter().flat_map(|(_, m, _)| &m.files).map(|file| &file.name).collect();
+            let orphan = files.iter().find(|file| file.sequence < oldest && !needed.contains(&file.stored.name));
+            if let Some(orphan) = orphan.cloned() {
+                self.violate(|| format!("task {task}: {} is left behind, and nobody can need it", orphan.stored.name));
+            }
         }
     }
 

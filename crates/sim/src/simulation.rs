@@ -81,6 +81,7 @@ pub fn run(seed: u64, fault: Option<Fault>, traced: bool) -> Outcome {
     simulation.run();
     drop(simulation);
     planted::plant(None);
+    world.state().check_orphans();
     if world.state().breach.is_none() {
         check::at_the_end(&world);
     }
