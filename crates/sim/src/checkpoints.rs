@@ -132,20 +132,20 @@ impl State {
         }
     }
 
-    /// In the end no file is left that nobody can need: older than the checkpoints that are kept, and not a part of them. (One
-    /// more than two is kept where one of them is damaged.)
+    /// In the end no file is left that nobody can need: older than the checkpoints that are kept, and not a part of them. What
+    /// is damaged may be taken for one of the two that are kept, or not.
     pub fn check_orphans(&mut self) {
         for task in std::mem::take(&mut self.files.tidy) {
             let files: Vec<TaskFile> =
                 self.files.bytes.keys().filter_map(|name| task_of(name)).filter(|file| file.task == task).collect();
-            let mut kept: Vec<u64> =
-                files.iter().filter(|file| file.kind == FileKind::Manifest).map(|file| file.sequence).collect();
-            kept.sort_unstable();
-            let oldest = kept.iter().rev().take(3).min().copied().unwrap_or(0);
-            let needed: BTreeSet<String> =
-                self.manifests(task).into_iter().flat_map(|(_, m, _)| m.files).map(|file| file.name).collect();
+            let manifests = self.manifests(task);
+            let intact = |file: &&TaskFile| manifests.iter().any(|(name, _, intact)| *intact && *name == file.stored.name);
+            let of_manifests = || files.iter().rev().filter(|file| file.kind == FileKind::Manifest);
+            let (Some(any), Some(whole)) = (of_manifests().nth(1), of_manifests().filter(intact).nth(1)) else { continue };
+            let oldest = any.sequence.min(whole.sequence);
+            let needed: BTreeSet<&String> = manifests.iter().flat_map(|(_, m, _)| &m.files).map(|file| &file.name).collect();
             let orphan = files.iter().find(|file| file.sequence < oldest && !needed.contains(&file.stored.name));
-            if let Some(orphan) = orphan {
+            if let Some(orphan) = orphan.cloned() {
                 self.violate(|| format!("task {task}: {} is left behind, and nobody can need it", orphan.stored.name));
             }
         }
