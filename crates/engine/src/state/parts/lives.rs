@@ -64,7 +64,7 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn new() -> Self {
         let origin = Origin { graph: "g".into(), tasks: 1, parts: Vec::new() };
-        let checkpoints = Checkpoints::new(Arc::new(MemoryStorage::default()), 2, origin, vec!["operator".into()]);
+        let checkpoints = Checkpoints::new(Arc::new(MemoryStorage::default()), 2, origin, Vec::new());
         Self { ledger: Ledger::default(), checkpoints, epoch: 0 }
     }
 
@@ -73,7 +73,7 @@ impl Kept {
         self.ledger.note(&parts);
         self.epoch += 1;
         let states = vec![(0, parts)];
-        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions: Vec::new(), states };
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions: Vec::new(), states, made_by: None };
         self.checkpoints.write(0, &checkpoint).unwrap().bytes as usize
     }
 

@@ -11,7 +11,7 @@ use datafusion_physical_expr::expressions::{col, lit};
 
 use super::super::{Aggregate, Window, WindowAggregate};
 use crate::batch::{Batch, Port};
-use crate::operator::{Operator, OperatorSpec, Output};
+use crate::operator::{OperatorSpec, Output};
 use crate::state::parts::lives::Kept;
 use crate::time::Micros;
 
