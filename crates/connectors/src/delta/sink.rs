@@ -131,7 +131,8 @@ impl DeltaSink {
 
     /// Drops all rows that are held; their tasks are to be taken anew.
     fn drop_held(&mut self) -> Result<()> {
-        drop(self.io.run(self.writer.finish()));
+        let dropped = self.io.run(self.writer.finish());
+        dropped.map_err(|e| Error::permanent(format!("cannot drop Parquet files: {e}")))?;
         self.roll = None;
         self.open_since = None;
         let dropped: BTreeSet<u32> = self.open.iter().chain(&self.rolling).copied().collect();

@@ -14,6 +14,9 @@ pub struct Identity {
     pub run_id: String,
     /// `SET pipeline.name`.
     pub name: String,
+    /// `SET pipeline.instance`, or `--instance`, if it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 impl Identity {
@@ -21,7 +24,15 @@ impl Identity {
     pub fn new(name: &str, checkpoints: Option<&str>, started: Micros) -> Self {
         let id = uuid(&format!("{name}\0{}", checkpoints.unwrap_or_default()));
         let run_id = uuid(&format!("{id}\0{started}\0{}", std::process::id()));
-        Self { id, run_id, name: name.to_owned() }
+        Self { id, run_id, name: name.to_owned(), instance: None }
+    }
+}
+
+impl Identity {
+    /// The same, of an instance that shares the pipeline with others.
+    #[must_use]
+    pub fn of_instance(self, instance: Option<String>) -> Self {
+        Self { instance, ..self }
     }
 }
 

@@ -123,7 +123,7 @@ impl Assembly {
         let digest = digest(&explained);
         let origin = Origin { graph: digest.clone(), tasks: places.len(), parts };
         let checkpoints = checkpoints_of(graph, origin, &settings).map(Arc::new);
-        let begun = life(checkpoints.as_deref(), journal.as_mut(), &mut recorded)?;
+        let (begun, reset) = life(checkpoints.as_deref(), &mut recorded)?;
         let members = join(journal.as_mut(), places.len(), &settings)?;
         let shared = share(graph, &sources, &places, journal.as_deref(), settings, clock);
         let named = sources.iter().map(|(_, node, source)| (node.table.name.clone(), source.clone())).collect();
@@ -144,9 +144,14 @@ impl Assembly {
         let control = Control { shared, over, stop: Arc::default(), alone: Arc::default(), failure: Arc::default() };
         let (mut assembly, mut sinks) = (Self { parts: Vec::new(), control }, bindings.sinks);
         match (members, journal) {
-            (Some(members), Some(journal)) => assembly.add_sharing(opening, journal, recorded, (members, sinks))?,
+            (Some(members), Some(journal)) => {
+                assembly.add_sharing(opening, journal, (recorded, begun, reset), (members, sinks))?
+            }
             (_, mut journal) => {
                 assembly.name_life(begun);
+                if let (true, Some(journal), Some(genesis)) = (reset, &mut journal, &recorded.genesis) {
+                    journal.begin(genesis)?;
+                }
                 let tasks = opening.tasks(journal.as_mut(), recorded, &mut sinks)?;
                 assembly.add_feeds(graph, sinks, false)?;
                 assembly.add_committer(journal);
@@ -162,16 +167,16 @@ impl Assembly {
         &mut self,
         opening: Opening,
         mut journal: Box<dyn Journal>,
-        recorded: Recorded,
+        (recorded, begun, reset): (Recorded, Option<String>, bool),
         (mut members, sinks): (Box<dyn Membership>, BTreeMap<NodeId, Box<dyn Sink>>),
     ) -> Result<()> {
         let (shared, graph) = (self.control.shared.clone(), opening.graph.clone());
         shared.stats.partitions.iter().for_each(|partition| partition.released());
         let began = match recorded.genesis {
-            Some(genesis) => (genesis, Vec::new()),
-            None => {
-                let lineage = new_lineage(&shared.settings.name, shared.clock.now());
-                await_genesis(&opening, &lineage, members.as_mut(), &mut |genesis| journal.begin(genesis))?
+            Some(genesis) if !reset => (genesis, Vec::new()),
+            life => {
+                let lineage = begun.unwrap_or_else(|| new_lineage(&shared.settings.name, shared.clock.now()));
+                await_genesis(&opening, (&lineage, life), members.as_mut(), &mut |genesis| journal.begin(genesis))?
             }
         };
         let mut began = began;
@@ -330,25 +335,21 @@ fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<
     Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes))
 }
 
-/// The life of the pipeline that goes on: the journal's, or the one that a reset of the checkpoints begins; the journal is
-/// then begun anew. `None`: the first one begins.
-fn life(
-    checkpoints: Option<&Checkpoints>,
-    journal: Option<&mut Box<dyn Journal>>,
-    recorded: &mut Recorded,
-) -> Result<Option<String>> {
+/// The life of the pipeline that goes on, and whether it has to begin: the journal's, or the one that a reset of the
+/// checkpoints says. `None`: the first one begins.
+fn life(checkpoints: Option<&Checkpoints>, recorded: &mut Recorded) -> Result<(Option<String>, bool)> {
     let recorded_life = recorded.genesis.as_ref().map(|g| g.lineage.clone());
     let reset = checkpoints.map(|c| c.reset_since(recorded_life.as_deref())).transpose()?.flatten();
-    let Some(lineage) = reset else { return Ok(recorded_life) };
-    if let (Some(journal), Some(genesis)) = (journal, &mut recorded.genesis) {
+    let Some(lineage) = reset else { return Ok((recorded_life, false)) };
+    if let Some(genesis) = &mut recorded.genesis {
         tracing::info!(
             event = "reset",
             "the checkpoints were reset: {lineage} begins, the records of {} are dropped",
             genesis.lineage
         );
         genesis.lineage.clone_from(&lineage);
-        journal.begin(genesis)?;
         recorded.records.clear();
+        return Ok((Some(lineage), true));
     }
-    Ok(Some(lineage))
+    Ok((Some(lineage), false))
 }

@@ -35,6 +35,9 @@ const BUSY: Duration = Duration::from_millis(5);
 /// Others wait for a task that is given up: this long at most.
 const GIVE_UP: Micros = 10_000_000;
 
+/// How often the sinks are asked to make safe what is given up.
+const FLUSH: Micros = 300_000;
+
 /// How long leaving the group may take.
 const LEAVE: Micros = 5_000_000;
 
@@ -55,6 +58,8 @@ pub struct Assignment {
     /// Assigned, and waiting to be taken.
     wanted: BTreeSet<u32>,
     taking: Option<Taking>,
+    /// How often sinks were asked for positions.
+    asked: u64,
     running: BTreeSet<u32>,
     giving_up: BTreeMap<u32, GivingUp>,
     /// Dropped, and maybe still being read.
@@ -75,13 +80,16 @@ struct GivingUp {
     since: Micros,
     /// Its last epoch, once the worker has let it go.
     last: Option<u64>,
+    /// When the sinks are next asked to make it safe: that may be before they have all of it.
+    flush: Micros,
 }
 
-/// Joins the instances of a pipeline: waits until its life has begun, or begins it if this instance has the first task. Gives
-/// how it began, and the changes that were told meanwhile.
+/// Joins the instances of a pipeline: waits until its life has begun, or begins it if this instance has the first task: a
+/// `known` one, which no other is taken for, or a new one of this name. Gives how it began, and the changes that were told
+/// meanwhile.
 pub fn await_genesis(
     opening: &Opening,
-    lineage: &str,
+    (lineage, known): (&str, Option<Genesis>),
     members: &mut dyn Membership,
     begin: &mut dyn FnMut(&Genesis) -> Result<()>,
 ) -> Result<(Genesis, Vec<Change>)> {
@@ -98,13 +106,14 @@ pub fn await_genesis(
             told.push(change);
         }
         let mut attempt = || -> Result<Option<Genesis>> {
-            if let Some(genesis) = members.genesis()? {
+            let wanted = |found: &Genesis| known.as_ref().is_none_or(|known| known.lineage == found.lineage);
+            if let Some(genesis) = members.genesis()?.filter(wanted) {
                 return Ok(Some(genesis));
             }
             if !first {
                 return Ok(None);
             }
-            let genesis = opening.begin(lineage)?;
+            let genesis = known.clone().map_or_else(|| opening.begin(lineage), Ok)?;
             begin(&genesis)?;
             Ok(Some(genesis))
         };
@@ -144,6 +153,7 @@ impl Assignment {
             told,
             wanted: BTreeSet::new(),
             taking: None,
+            asked: 0,
             running: BTreeSet::new(),
             giving_up: BTreeMap::new(),
             dropping: BTreeSet::new(),
@@ -189,7 +199,7 @@ impl Assignment {
                 }
             }
             Change::Lost(tasks) => {
-                tell("were lost: they are another instance's", &tasks);
+                tell("were lost: others may have them", &tasks);
                 for task in tasks {
                     self.giving_up.remove(&task);
                     self.drop_task(task);
@@ -226,7 +236,8 @@ impl Assignment {
 
     fn give_up(&mut self, task: u32) -> Result<()> {
         if self.running.remove(&task) {
-            self.giving_up.insert(task, GivingUp { since: self.opening.shared.clock.now(), last: None });
+            let since = self.opening.shared.clock.now();
+            self.giving_up.insert(task, GivingUp { since, last: None, flush: 0 });
             self.worker(task).give(Order::GiveUp(task));
             return Ok(());
         }
@@ -236,26 +247,30 @@ impl Assignment {
 
     /// Gives tasks back of which everything is safe, or that have had their time.
     fn finish_giving_up(&mut self) -> Result<()> {
-        for (task, last) in self.workers.iter().flat_map(|worker| worker.take_given_up()).collect::<Vec<_>>() {
+        for (task, last) in self.workers.iter().flat_map(|worker| worker.take_gone()).collect::<Vec<_>>() {
             self.dropping.remove(&task);
             if let Some(given_up) = self.giving_up.get_mut(&task) {
                 given_up.last = Some(last);
-                self.ask(|| Request::Flush);
             }
         }
         let shared = &self.opening.shared;
         let now = shared.clock.now();
-        let mut done = Vec::new();
-        for (task, GivingUp { since, last }) in &self.giving_up {
+        let (mut done, mut flush) = (Vec::new(), false);
+        for (task, GivingUp { since, last, flush: due }) in &mut self.giving_up {
             let kept = || shared.checkpoints[*task as usize].lock().unwrap_or_else(PoisonError::into_inner).is_none();
             let safe = last.is_some_and(|last| shared.positions.safe_epoch(*task as usize) >= last) && kept();
-            let late = now - since > GIVE_UP;
-            if late && !safe {
+            let late = now - *since > GIVE_UP;
+            if late && !safe && last.is_some() {
                 tracing::warn!("task {task} is given up before all of it is safe: its next owner does what is left");
             }
             if safe || (late && last.is_some()) {
                 done.push(*task);
+            } else if last.is_some() && now >= *due {
+                (*due, flush) = (now + FLUSH, true);
             }
+        }
+        if flush {
+            self.ask(|| Request::Flush);
         }
         for task in &done {
             self.giving_up.remove(task);
@@ -317,12 +332,13 @@ impl Assignment {
         let held = match &mut taking.held {
             Some(held) => held,
             None => {
-                self.ask(|| Request::Take(taking.tasks.clone()));
+                self.asked += 1;
+                self.ask(|| Request::Take(self.asked, taking.tasks.clone()));
                 taking.held.insert(Vec::new())
             }
         };
         while let Some(sink) = self.fed.get(held.len()) {
-            match self.opening.shared.queues[*sink].take_answer() {
+            match self.opening.shared.queues[*sink].take_answer(self.asked) {
                 None => return Ok(false),
                 Some(answer) => held.push(answer?),
             }

@@ -161,11 +161,11 @@ impl Feed {
     /// Does what it is asked for.
     fn serve(&mut self, request: Request) {
         match request {
-            Request::Take(tasks) => {
+            Request::Take(number, tasks) => {
                 tasks.iter().for_each(|task| self.forget(*task));
                 let lineage = self.commits.as_ref().map_or("", |commits| commits.lineage());
                 let told = self.sink.take(lineage, &tasks);
-                self.queue.answer(told.map_err(|e| e.within(&self.name)));
+                self.queue.answer(number, told.map_err(|e| e.within(&self.name)));
             }
             Request::Release(task) => {
                 self.forget(task);

@@ -38,9 +38,10 @@ impl Pipeline {
     /// Those of [`Assembly::new`]; or no thread could be started.
     pub fn start(graph: &Graph, bindings: Bindings, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self> {
         let identity = (settings.name.clone(), settings.checkpoints.as_ref().map(ToString::to_string));
+        let instance = settings.instance.clone();
         let told = (settings.progress_interval, settings.listeners.clone());
         let Assembly { parts, control } = Assembly::new(graph, bindings, settings, clock.clone())?;
-        let identity = Identity::new(&identity.0, identity.1.as_deref(), clock.now());
+        let identity = Identity::new(&identity.0, identity.1.as_deref(), clock.now()).of_instance(instance);
         let reporter = Reporter::new(identity, graph, control.stats(), told, clock.now())?;
         let recent = reporter.recent();
         let reporter = Arc::new(Mutex::new(reporter));

@@ -120,8 +120,8 @@ pub struct Handed {
 /// What a feed is asked to do, behind all that it was handed before.
 #[derive(Debug)]
 pub enum Request {
-    /// Tasks come to this instance: ask the sink for its positions.
-    Take(Vec<u32>),
+    /// Tasks come to this instance: ask the sink for its positions. The answer bears the number.
+    Take(u64, Vec<u32>),
     /// A task is not this instance's any more: forget what is not safe.
     Release(u32),
     /// Make all safe now, whether or not it is due.
@@ -136,12 +136,15 @@ pub enum Item {
     Request(Request),
 }
 
+/// What a sink says of tasks: the last epoch of each whose rows it holds, if it keeps that.
+pub type Answer = Result<Option<Vec<u64>>>;
+
 /// What waits for one sink: outputs of epochs.
 pub struct SinkQueue {
     queue: Queue<Item>,
     stats: Arc<SinkStats>,
-    /// The answer to the last [`Request::Take`]: the last epoch of each task whose rows the sink holds, if it keeps that.
-    answer: Mutex<Option<Result<Option<Vec<u64>>>>>,
+    /// The last answer to a [`Request::Take`], and its number.
+    answer: Mutex<Option<(u64, Answer)>>,
     /// Tasks whose position in the sink somebody else has moved.
     moved: Mutex<Vec<u32>>,
 }
@@ -167,20 +170,17 @@ impl SinkQueue {
 
     /// Asks its feed for something.
     pub fn ask(&self, request: Request) {
-        if matches!(request, Request::Take(_)) {
-            *lock(&self.answer) = None;
-        }
         self.queue.push(Item::Request(request), 0);
     }
 
-    /// The feed answers a [`Request::Take`].
-    pub fn answer(&self, answer: Result<Option<Vec<u64>>>) {
-        *lock(&self.answer) = Some(answer);
+    /// The feed answers a [`Request::Take`] of this number.
+    pub fn answer(&self, number: u64, answer: Answer) {
+        *lock(&self.answer) = Some((number, answer));
     }
 
-    /// The answer to the last [`Request::Take`], once.
-    pub fn take_answer(&self) -> Option<Result<Option<Vec<u64>>>> {
-        lock(&self.answer).take()
+    /// The answer to the [`Request::Take`] of this number, once.
+    pub fn take_answer(&self, number: u64) -> Option<Answer> {
+        lock(&self.answer).take_if(|(of, _)| *of == number).map(|(_, answer)| answer)
     }
 
     /// Somebody else has moved the positions of these tasks in the sink.

@@ -56,8 +56,8 @@ pub struct Orders {
     /// Whether there are some: looked at every round.
     waiting: AtomicBool,
     orders: Mutex<Vec<Order>>,
-    /// Tasks that were given up, and their last epochs.
-    given_up: Mutex<Vec<(u32, u64)>>,
+    /// Tasks that it let go, and their last epochs.
+    gone: Mutex<Vec<(u32, u64)>>,
 }
 
 impl Orders {
@@ -67,9 +67,9 @@ impl Orders {
         self.waiting.store(true, Release);
     }
 
-    /// Tasks that were given up since the last call, and their last epochs.
-    pub fn take_given_up(&self) -> Vec<(u32, u64)> {
-        std::mem::take(&mut self.given_up.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Tasks that were let go since the last call, and their last epochs.
+    pub fn take_gone(&self) -> Vec<(u32, u64)> {
+        std::mem::take(&mut self.gone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn take(&self) -> Vec<Order> {
@@ -106,15 +106,17 @@ impl Worker {
         for order in orders.take() {
             match order {
                 Order::Run(task) => self.tasks.push(*task),
-                Order::GiveUp(task) => {
-                    for mut task in self.tasks.extract_if(.., |t| t.number() == task) {
-                        task.checkpoint(true)?;
+                Order::GiveUp(number) | Order::Drop(number) => {
+                    let mut last = 0;
+                    for mut task in self.tasks.extract_if(.., |task| task.number() == number) {
+                        if matches!(order, Order::GiveUp(_)) {
+                            task.checkpoint(true)?;
+                        }
                         task.count_gone();
-                        let given_up = (task.number(), task.epoch());
-                        orders.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(given_up);
+                        last = task.epoch();
                     }
+                    orders.gone.lock().unwrap_or_else(PoisonError::into_inner).push((number, last));
                 }
-                Order::Drop(task) => self.tasks.extract_if(.., |t| t.number() == task).for_each(|task| task.count_gone()),
             }
         }
         Ok(())

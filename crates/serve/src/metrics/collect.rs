@@ -98,6 +98,7 @@ impl Observed<'_> {
             }
         }
         to.number("riverrun_source_idle", &labels, flag(&partition.idle));
+        to.number("riverrun_source_assigned", &labels, f64::from(u8::from(partition.owned.load(Relaxed))));
         to.number("riverrun_source_failing", &labels, f64::from(u8::from(partition.failing_since().is_some())));
     }
 

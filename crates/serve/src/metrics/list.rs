@@ -108,6 +108,11 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("riverrun_source_last_record_timestamp_seconds", PARTITION, "When a record was last read, as seconds since 1970."),
     gauge("riverrun_source_idle", PARTITION, "1 while the partition is silent for longer than its idle timeout, else 0."),
+    gauge(
+        "riverrun_source_assigned",
+        PARTITION,
+        "1 while a task of this instance reads the partition, 0 while another instance does.",
+    ),
     gauge("riverrun_source_failing", PARTITION, "1 while reading fails and is tried again, else 0."),
     counter("riverrun_late_rows_total", SOURCE, "Rows behind the watermark of their partition when they were read."),
     counter(
@@ -118,7 +123,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "riverrun_rebalances_total",
         SOURCE,
-        "Times that partitions came or went while running; 0 as long as one instance reads all of them.",
+        "Times that partitions came to this instance or went from it, where instances share them.",
     ),
     // Operators.
     counter("riverrun_operator_rows_in_total", OPERATOR, "Rows taken."),

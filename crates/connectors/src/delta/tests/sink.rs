@@ -107,6 +107,61 @@ fn a_run_that_is_not_asked_keeps_no_positions_and_appends_again() {
 }
 
 #[test]
+fn where_another_instance_has_moved_a_position_what_is_held_is_dropped_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = ids_by_date(0..1, 1).schema();
+    let (mut late, mut heir) = (open(dir.path(), &schema, &[]).unwrap(), open(dir.path(), &schema, &[]).unwrap());
+    let flush = |sink: &mut DeltaSink| assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+    assert_eq!(late.take("p-1", &[0, 1]).unwrap(), Some(vec![0, 0]));
+    late.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+    late.write(&epoch(1, 1, ids_by_date(5..8, 1))).unwrap();
+    // Task 0 goes to another, who looks too early.
+    assert_eq!(heir.take("p-1", &[0]).unwrap(), Some(vec![0]));
+    flush(&mut late);
+    assert_eq!((late.take_moved(), rows_in(dir.path())), (vec![], 8));
+    heir.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+    flush(&mut heir);
+    assert_eq!((heir.take_moved(), rows_in(dir.path())), (vec![0], 8));
+    heir.write(&epoch(0, 2, ids_by_date(8..9, 1))).unwrap();
+    flush(&mut heir);
+    assert_eq!(rows_in(dir.path()), 8, "nothing is taken before it was asked again");
+    assert_eq!(heir.take("p-1", &[0]).unwrap(), Some(vec![1]));
+    heir.write(&epoch(0, 2, ids_by_date(8..9, 1))).unwrap();
+    flush(&mut heir);
+    assert_eq!((heir.take_moved(), rows_in(dir.path())), (vec![], 9));
+    // The earlier owner has not heard of it. What is in the same commit is dropped with it.
+    late.write(&epoch(0, 2, ids_by_date(8..9, 1))).unwrap();
+    late.write(&epoch(1, 2, ids_by_date(9..12, 1))).unwrap();
+    flush(&mut late);
+    assert_eq!((late.take_moved(), rows_in(dir.path())), (vec![0, 1], 9));
+    late.release(0);
+    assert_eq!(late.take("p-1", &[1]).unwrap(), Some(vec![1]));
+    late.write(&epoch(1, 2, ids_by_date(9..12, 1))).unwrap();
+    flush(&mut late);
+    late.write(&epoch(1, 3, ids_by_date(12..14, 1))).unwrap();
+    late.release(1);
+    flush(&mut late);
+    assert_eq!(rows_in(dir.path()), 12);
+    assert_eq!(heir.take("p-1", &[1, 0]).unwrap(), Some(vec![2, 2]));
+}
+
+#[test]
+fn a_look_at_the_table_does_not_hide_that_a_position_was_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = ids_by_date(0..1, 1).schema();
+    let (mut owner, mut zombie) = (open(dir.path(), &schema, &[]).unwrap(), open(dir.path(), &schema, &[]).unwrap());
+    zombie.take("p-1", &[0]).unwrap();
+    owner.take("p-1", &[0]).unwrap();
+    zombie.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+    zombie.flush(0, true).unwrap();
+    // This one's view of the table is now behind the zombie's commit.
+    owner.take("p-1", &[1]).unwrap();
+    owner.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+    owner.flush(0, true).unwrap();
+    assert_eq!((owner.take_moved(), rows_in(dir.path())), (vec![0], 5));
+}
+
+#[test]
 fn a_run_whose_position_another_has_moved_stops() {
     for fault in [Fault::None, Fault::Log] {
         let store = Failing::new();

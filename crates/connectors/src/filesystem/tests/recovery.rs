@@ -44,6 +44,31 @@ fn names_of_files_tell_how_far_each_task_is() {
 }
 
 #[test]
+fn a_task_that_another_instance_has_taken_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut late, mut heir) = (sink(folder.path(), &[]).unwrap(), sink(folder.path(), &[]).unwrap());
+    assert_eq!(late.take("p-1", &[0, 1]).unwrap(), Some(vec![0, 0]));
+    late.write(&output(0, 1, &[Some(1)])).unwrap();
+    late.write(&output(1, 1, &[Some(2)])).unwrap();
+    assert_eq!(heir.take("p-1", &[0]).unwrap(), Some(vec![0]));
+    // Its unfinished file of task 0 is gone, that of task 1 is not.
+    late.flush(CLOCK, true).unwrap();
+    assert_eq!((late.take_moved(), ids(folder.path(), "json")), (vec![0], vec![2]));
+    late.write(&output(0, 2, &[Some(9)])).unwrap();
+    late.flush(CLOCK, true).unwrap();
+    heir.write(&output(0, 1, &[Some(1)])).unwrap();
+    heir.flush(CLOCK, true).unwrap();
+    assert_eq!((heir.take_moved(), ids(folder.path(), "json")), (vec![], vec![1, 2]));
+    assert_eq!(late.take("p-1", &[0]).unwrap(), Some(vec![1]));
+    late.write(&output(0, 2, &[Some(3)])).unwrap();
+    late.flush(CLOCK, true).unwrap();
+    heir.write(&output(0, 2, &[Some(3)])).unwrap();
+    heir.write(&output(0, 3, &[Some(4)])).unwrap();
+    heir.flush(CLOCK, true).unwrap();
+    assert_eq!((heir.take_moved(), ids(folder.path(), "json")), (vec![0], vec![1, 2, 3]));
+}
+
+#[test]
 fn lineages_sinks_and_runs_without_positions_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, lineage: Option<&str>| {

@@ -185,14 +185,14 @@ impl Members {
         changes
     }
 
-    /// Lets go of partitions of which nothing is left to do.
+    /// Lets go of what was revoked once nothing is left to do: all at once, since this instance joins the others again then, and
+    /// nobody waits for the rest any more.
     fn give_back(&mut self) {
-        let done: Vec<i32> = self.revoked.iter().filter(|(_, tasks)| tasks.is_empty()).map(|(p, _)| *p).collect();
-        if done.is_empty() {
+        if self.revoked.is_empty() || self.revoked.values().any(|tasks| !tasks.is_empty()) {
             return;
         }
-        self.revoked.retain(|_, tasks| !tasks.is_empty());
-        let list = self.list(done.into_iter());
+        let revoked = std::mem::take(&mut self.revoked);
+        let list = self.list(revoked.into_keys());
         if let Err(error) = self.consumer.incremental_unassign(&list) {
             // They were lost meanwhile: that is told.
             tracing::debug!(%error, "kafka");
