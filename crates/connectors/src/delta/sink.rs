@@ -75,7 +75,23 @@ impl DeltaSink {
         let (epochs, committed) = (BTreeMap::new(), BTreeMap::new());
         let (open, rolling, moved, untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), Vec::new());
         let (id, open_since, roll, shares) = (None, None, None, false);
-        Ok(Self { config, name, id, table, writer, epochs, committed, open_since, roll, open, rolling, shares, moved, untold, io })
+        Ok(Self {
+            config,
+            name,
+            id,
+            table,
+            writer,
+            epochs,
+            committed,
+            open_since,
+            roll,
+            open,
+            rolling,
+            shares,
+            moved,
+            untold,
+            io,
+        })
     }
 
     /// Ends the open files; what they hold is on its way.

@@ -12,8 +12,8 @@ use riverrun_engine::table::{Capabilities, Table};
 use super::config::Config;
 use super::sink::{LogSink, key_column};
 use super::source::LogSource;
-use crate::embedded::check_alone;
 use crate::connector::Connector;
+use crate::embedded::check_alone;
 
 pub(super) struct LogConnector;
 

@@ -11,8 +11,8 @@ use riverrun_engine::{Error, Result};
 
 use super::sink::TableSink;
 use super::source::TableSource;
-use crate::embedded::check_alone;
 use crate::connector::Connector;
+use crate::embedded::check_alone;
 
 pub(super) struct TableConnector;
 

@@ -143,7 +143,9 @@ impl Assembly {
         let control = Control { shared, over, stop: Arc::default(), alone: Arc::default(), failure: Arc::default() };
         let (mut assembly, mut sinks) = (Self { parts: Vec::new(), control }, bindings.sinks);
         match (members, journal) {
-            (Some(members), Some(journal)) => assembly.add_sharing(opening, journal, (recorded, begun, reset), (members, sinks))?,
+            (Some(members), Some(journal)) => {
+                assembly.add_sharing(opening, journal, (recorded, begun, reset), (members, sinks))?
+            }
             (_, mut journal) => {
                 assembly.name_life(begun);
                 if let (true, Some(journal), Some(genesis)) = (reset, &mut journal, &recorded.genesis) {

@@ -108,7 +108,11 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("riverrun_source_last_record_timestamp_seconds", PARTITION, "When a record was last read, as seconds since 1970."),
     gauge("riverrun_source_idle", PARTITION, "1 while the partition is silent for longer than its idle timeout, else 0."),
-    gauge("riverrun_source_assigned", PARTITION, "1 while a task of this instance reads the partition, 0 while another instance does."),
+    gauge(
+        "riverrun_source_assigned",
+        PARTITION,
+        "1 while a task of this instance reads the partition, 0 while another instance does.",
+    ),
     gauge("riverrun_source_failing", PARTITION, "1 while reading fails and is tried again, else 0."),
     counter("riverrun_late_rows_total", SOURCE, "Rows behind the watermark of their partition when they were read."),
     counter(

@@ -295,7 +295,9 @@ fn run_seed(seed: u64) {
         }
     }
     let all: Vec<i64> = (0..ROWS).collect();
-    let done = |world: &World| world.rows.iter().all(|rows| (0..TASKS).all(|task| rows.get(&task).is_some_and(|r| r.len() >= all.len())));
+    let done = |world: &World| {
+        world.rows.iter().all(|rows| (0..TASKS).all(|task| rows.get(&task).is_some_and(|r| r.len() >= all.len())))
+    };
     for _ in 0..3000 {
         if done(&world.lock().unwrap()) {
             break;
