@@ -215,7 +215,7 @@ impl Config {
         let mut config = self.consumer();
         config.set("group.instance.id", instance).set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", session.to_string()).set("heartbeat.interval.ms", heartbeat.to_string());
-        config.set("enable.partition.eof", "false").set("statistics.interval.ms", "0");
+        config.set("enable.partition.eof", "false");
         config
     }
 

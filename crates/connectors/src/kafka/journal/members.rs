@@ -17,17 +17,18 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use riverrun_engine::journal::{Genesis, Record};
 use riverrun_engine::membership::{Change, Membership};
 use riverrun_engine::{Error, Result};
 
-use super::entries::partition_of;
+use super::entries::{Entries, partition_of};
 use super::fence::Fence;
 use super::group::Group;
 use super::read::Reader;
-use crate::kafka::client::{Callbacks, classify, lock};
+use crate::kafka::client::{Callbacks, classify, lock, remind};
 use crate::kafka::config::Config;
 
 /// How long one question of a taking waits: it is asked again, and rebalances are heard in between.
@@ -56,6 +57,10 @@ impl ClientContext for Rebalances {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.callbacks.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.callbacks.stats(statistics);
     }
 }
 
@@ -135,6 +140,9 @@ impl Members {
 
     /// Serves the consumer's events.
     fn serve(&self) -> Result<()> {
+        if self.consumer.context().callbacks.forgotten.swap(false, Relaxed) {
+            remind(self.consumer.client(), &self.group.config.brokers);
+        }
         while let Some(event) = self.consumer.poll(Duration::ZERO) {
             let Err(error) = event else { continue };
             let fenced = matches!(error, KafkaError::MessageConsumptionFatal(_))
@@ -210,12 +218,16 @@ impl Members {
         }
     }
 
-    fn reader(&mut self) -> Result<&Reader> {
+    /// What is committed in these partitions of the journal. After trouble new clients are made: old ones may have forgotten
+    /// where the brokers are.
+    fn read(&mut self, partitions: Vec<i32>) -> Result<Entries> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
             None => Reader::new(&self.journal.0, &self.journal.1)?.patient_for(QUESTION),
         };
-        Ok(self.reader.insert(reader))
+        let found = reader.read(partitions)?;
+        self.reader = Some(reader);
+        Ok(found)
     }
 }
 
@@ -236,14 +248,13 @@ impl Membership for Members {
     }
 
     fn genesis(&mut self) -> Result<Option<Genesis>> {
-        Ok(self.reader()?.read(0..1)?.genesis)
+        Ok(self.read(vec![0])?.genesis)
     }
 
     fn take(&mut self, tasks: &[u32], genesis: &Genesis) -> Result<Vec<Vec<Record>>> {
         self.fence.shut(tasks)?;
         self.await_stable(tasks)?;
-        let partitions = tasks.iter().map(|task| partition_of(*task)).collect::<Vec<_>>();
-        let mut found = self.reader()?.read(partitions)?;
+        let mut found = self.read(tasks.iter().map(|task| partition_of(*task)).collect())?;
         let mut records = Vec::with_capacity(tasks.len());
         let mut opened = Vec::with_capacity(tasks.len());
         for task in tasks {
