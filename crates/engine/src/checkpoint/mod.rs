@@ -15,7 +15,7 @@
 //!   since old manifests are removed; who takes it sees that newer ones are there.) Epochs grow along a life's chain.
 //! - A manifest refers to data files of its own number, and to those that the manifest before it refers to: never to others.
 //!   Hence a file that is older than the oldest kept manifest and that no kept one refers to is needed by none that may still
-//!   come, whoever writes it: deletion needs no lock, and a zombie's is as safe as the owner's (docs/decisions/0013).
+//!   come, whoever writes it: deletion needs no lock, and a zombie's is as safe as the owner's (docs/decisions/0010).
 //! - All bytes that are read are covered by a checksum; what does not fit is named, and the checkpoint before is used.
 
 mod encoding;
