@@ -114,7 +114,8 @@ def latency(arguments, client):
         transactions.fresh_topics(client)
         java = broker()
         with Run(RIVERRUN, TRANSACTIONS, data, **variables(client, data, STARTING_OFFSETS="earliest")) as run:
-            run.started()
+            # The first member of an empty group waits some seconds for others.
+            run.wait_for("this instance runs 10 of 10 tasks")
             alerts, stop = [], threading.Event()
             reader = threading.Thread(target=take_alerts, args=(client, alerts, stop))
             reader.start()
