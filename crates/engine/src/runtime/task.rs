@@ -130,8 +130,8 @@ impl Task {
 
     /// Takes a checkpoint if one is due, or with `force` if anything happened since the last.
     ///
-    /// It costs what the state holds: so that a large state does not take all the time, the next one is due no sooner
-    /// than ten times what this one took.
+    /// It costs what changed, and now and then a merge of what is kept: so that this does not take all the time, the next one
+    /// is due no sooner than ten times what this one took.
     pub fn checkpoint(&mut self, force: bool) -> Result<()> {
         let settings = &self.shared.settings;
         let (epoch, at, took) = self.checkpointed;
