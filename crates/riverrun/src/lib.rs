@@ -12,6 +12,7 @@ pub mod cli;
 mod context;
 mod metrics;
 mod program;
+mod state;
 pub mod storage;
 mod tables;
 

@@ -14,6 +14,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::Backend;
 use crate::operators::sql_text;
 
 /// Plan of a filter.
@@ -50,7 +51,7 @@ impl OperatorSpec for Filter {
         vec![sql_text(self.predicate.as_ref())]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -10,6 +10,7 @@ use datafusion_physical_expr::expressions::Column;
 use crate::Result;
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::Backend;
 use crate::operators::sql_text;
 
 /// Plan of a projection.
@@ -61,7 +62,7 @@ impl OperatorSpec for Project {
         vec![columns.join(", ")]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }

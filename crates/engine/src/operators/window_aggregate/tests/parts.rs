@@ -12,6 +12,7 @@ use datafusion_physical_expr::expressions::{col, lit};
 use super::super::{Aggregate, Window, WindowAggregate};
 use crate::batch::{Batch, Port};
 use crate::operator::{OperatorSpec, Output};
+use crate::state::Backend;
 use crate::state::parts::lives::Kept;
 use crate::time::Micros;
 
@@ -57,7 +58,7 @@ fn rows(keys: impl Iterator<Item = i64>, time: Micros) -> Batch {
 
 /// Bytes of the first checkpoint, and of those behind it; what is read back is what the operator goes on with.
 fn checkpoints(plan: &WindowAggregate, port: Port, rounds: i64) -> (usize, Vec<usize>) {
-    let (mut operator, mut out, mut kept) = (plan.create(&[port]).unwrap(), Output::default(), Kept::new());
+    let (mut operator, mut out, mut kept) = (plan.create(&[port], &Backend::Memory).unwrap(), Output::default(), Kept::new());
     for from in (0..KEPT).step_by(50_000) {
         operator.on_batch(0, rows(from..from + 50_000, 5), &mut out).unwrap();
         operator.on_epoch_end(&mut out).unwrap();
@@ -77,7 +78,7 @@ fn checkpoints(plan: &WindowAggregate, port: Port, rounds: i64) -> (usize, Vec<u
         each.push(kept.write(operator.snapshot().unwrap()));
         if round == rounds / 2 {
             let groups = operator.state_size().rows;
-            operator = plan.create(&[port]).unwrap();
+            operator = plan.create(&[port], &Backend::Memory).unwrap();
             operator.restore(kept.read()).unwrap();
             assert_eq!(operator.state_size().rows, groups);
         }
@@ -100,7 +101,7 @@ fn a_checkpoint_of_a_million_groups_costs_what_changed() {
 
 #[test]
 fn a_key_that_comes_costs_itself() {
-    let mut operator = plan(false).create(&[Port::Update]).unwrap();
+    let mut operator = plan(false).create(&[Port::Update], &Backend::Memory).unwrap();
     let (mut out, mut kept) = (Output::default(), Kept::new());
     operator.on_batch(0, rows(0..100_000, 5), &mut out).unwrap();
     operator.on_epoch_end(&mut out).unwrap();
