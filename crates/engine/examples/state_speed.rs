@@ -30,7 +30,9 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let keys = args.next().map_or(Ok(1_000_000), |keys| keys.parse())?;
-    let disk = args.next().map(|size| Ok::<_, Box<dyn Error>>(Disk::open(std::env::temp_dir().join("state_speed"), size.parse::<usize>()? << 20)?));
+    let disk = args
+        .next()
+        .map(|size| Ok::<_, Box<dyn Error>>(Disk::open(std::env::temp_dir().join("state_speed"), size.parse::<usize>()? << 20)?));
     let (disk, what) = (disk.transpose()?, args.next().unwrap_or_default());
     let (groups, sessions, lag) = (group_by(false)?, group_by(true)?, lag()?);
     let all: [(&str, &dyn OperatorSpec, Port); 5] = [

@@ -187,17 +187,15 @@ impl StoredRows for Copied {
 fn copy_states(storage: &dyn Storage, manifest: &Manifest, space: &Arc<Space>) -> Result<Intact<States>> {
     let mut rows: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
     let mut failed = None;
-    let read = for_each_part(storage, manifest, 1, &mut |(operator, index), part, bytes| {
-        match space.put(bytes) {
-            Ok(extent) => {
-                let copied = Copied { extent, bytes: bytes.len(), length: part.length };
-                rows[operator][index] = Some(StatePart { number: part.number, rows: PartRows::Stored(Arc::new(copied)) });
-                Ok(())
-            }
-            Err(e) => {
-                failed = Some(e);
-                Err("it cannot be copied".into())
-            }
+    let read = for_each_part(storage, manifest, 1, &mut |(operator, index), part, bytes| match space.put(bytes) {
+        Ok(extent) => {
+            let copied = Copied { extent, bytes: bytes.len(), length: part.length };
+            rows[operator][index] = Some(StatePart { number: part.number, rows: PartRows::Stored(Arc::new(copied)) });
+            Ok(())
+        }
+        Err(e) => {
+            failed = Some(e);
+            Err("it cannot be copied".into())
         }
     })?;
     match failed {

@@ -14,8 +14,8 @@ use datafusion_physical_expr::PhysicalExpr;
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
-use crate::state::Backend;
 use crate::operators::sql_text;
+use crate::state::Backend;
 
 /// Plan of a filter.
 #[derive(Debug, Clone)]

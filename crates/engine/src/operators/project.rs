@@ -10,8 +10,8 @@ use datafusion_physical_expr::expressions::Column;
 use crate::Result;
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
-use crate::state::Backend;
 use crate::operators::sql_text;
+use crate::state::Backend;
 
 /// Plan of a projection.
 #[derive(Debug, Clone)]

@@ -135,7 +135,11 @@ impl Keys {
                 let slot = vacant.pop().map_or(keys.len() as u32, |Reverse(slot)| slot);
                 place.insert(Place { hash, slot });
                 let key = segments.push(slot, hash, bytes);
-                if (slot as usize) < keys.len() { keys.set(slot, key)? } else { keys.push(key)? }
+                if (slot as usize) < keys.len() {
+                    keys.set(slot, key)?
+                } else {
+                    keys.push(key)?
+                }
                 slot
             }
         };
@@ -233,11 +237,7 @@ impl Keys {
     /// Bytes in memory, about.
     fn bytes(&self) -> usize {
         let vacant = self.vacant.capacity() * size_of::<u32>();
-        self.segments.size
-            + self.segments.open.size()
-            + vacant
-            + self.keys.bytes()
-            + self.table.allocation_size()
+        self.segments.size + self.segments.open.size() + vacant + self.keys.bytes() + self.table.allocation_size()
     }
 
     /// What is held.

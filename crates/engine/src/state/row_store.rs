@@ -8,6 +8,7 @@
 //! told each time. On disk ([`Backend::Disk`]) a segment of more than a few rows lies in a file ([`stored`]); rows are read
 //! from there as they are asked for ([`view`]).
 
+mod segment;
 mod stored;
 mod view;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 
+use self::segment::{Held, Segment};
 use self::stored::{Codec, Stored};
 pub use self::view::View;
 use super::array::Record;
@@ -53,58 +55,6 @@ impl Record for RowRef {
 
     fn of([segment, row]: Self::Words) -> Self {
         Self { segment, row }
-    }
-}
-
-/// Where the rows of a segment are.
-#[derive(Debug)]
-enum Held {
-    Memory { rows: RecordBatch, owners: UInt32Array },
-    Disk(Arc<Stored>),
-}
-
-#[derive(Debug)]
-struct Segment {
-    /// Given by the first snapshot that holds it.
-    number: Option<u64>,
-    held: Held,
-    live: Live,
-    /// Bytes of its rows, wherever they are.
-    data: u64,
-    /// What it is of the store.
-    size: StateSize,
-}
-
-impl Segment {
-    fn new(held: Held, live: Live) -> Self {
-        let (data, memory, disk) = match &held {
-            Held::Memory { rows, owners } => {
-                let bytes = (rows.get_array_memory_size() + 4 * owners.len()) as u64;
-                (bytes, bytes, 0)
-            }
-            Held::Disk(stored) => (stored.data(), stored.memory(), stored.disk()),
-        };
-        let bytes = memory + live.bytes() as u64;
-        Self { number: None, held, data, size: StateSize { rows: 0, bytes, disk }, live }
-    }
-
-    fn size(&self) -> StateSize {
-        StateSize { rows: self.live.count() as u64, ..self.size }
-    }
-
-    fn owners(&self) -> Result<UInt32Array> {
-        match &self.held {
-            Held::Memory { owners, .. } => Ok(owners.clone()),
-            Held::Disk(stored) => stored.owners(),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.live.count() >= FULL_ROWS || self.data >= FULL_BYTES
-    }
-
-    fn class(&self) -> usize {
-        class(self.live.count())
     }
 }
 

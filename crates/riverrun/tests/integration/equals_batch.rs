@@ -102,7 +102,13 @@ fn at_rest(program: &Program) -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn a_script_as_a_stream_gives_the_rows_that_it_gives_at_rest() {
-    let runs = [("memory", 1, 7, 50), ("memory", 2, 512, 4096), ("memory", 3, 8192, 65_536), ("disk", 3, 8192, 65_536), ("disk", 2, 512, 4096)];
+    let runs = [
+        ("memory", 1, 7, 50),
+        ("memory", 2, 512, 4096),
+        ("memory", 3, 8192, 65_536),
+        ("disk", 3, 8192, 65_536),
+        ("disk", 2, 512, 4096),
+    ];
     for (backend, seed, chunk_rows, epoch_rows) in runs {
         let dir = tempfile::tempdir().unwrap();
         generate(&dir.path().join("input.jsonl"), 6000, seed);

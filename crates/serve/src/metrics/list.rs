@@ -133,7 +133,11 @@ pub const METRICS: &[Metric] = &[
     counter("riverrun_operator_late_rows_total", OPERATOR, "Rows that a stateful operator dropped: they came too late for it."),
     gauge("riverrun_state_rows", OPERATOR, "Rows (groups, kept rows) in the operator's state."),
     gauge("riverrun_state_bytes", OPERATOR, "Bytes of the operator's state in memory, about."),
-    gauge("riverrun_state_disk_bytes", OPERATOR, "Bytes of the operator's state on disk, about; 0 with state.backend = 'memory'."),
+    gauge(
+        "riverrun_state_disk_bytes",
+        OPERATOR,
+        "Bytes of the operator's state on disk, about; 0 with state.backend = 'memory'.",
+    ),
     gauge(
         "riverrun_window_groups",
         OPERATOR,

@@ -139,7 +139,8 @@ impl Settings {
             "state.path" => self.state_path = Some(value.to_owned()),
             "state.memory" => {
                 let size = parse_bytes(value).and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes >= 1 << 20);
-                let wrong = || Refusal::new(format!("SET {name}: '{value}' is not a size of at least '1 MiB', such as '256 MiB'"));
+                let wrong =
+                    || Refusal::new(format!("SET {name}: '{value}' is not a size of at least '1 MiB', such as '256 MiB'"));
                 self.state_memory = size.ok_or_else(wrong)?;
             }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),

@@ -27,7 +27,7 @@ use crate::state::row_store::{RowRef, RowStore};
 use crate::time::{MIN_TIME, Micros};
 
 /// Rows of a state on disk that are sorted at once when it is taken up.
-const ROWS_AT_ONCE: usize = 1 << 20;
+const ROWS_AT_ONCE: usize = if cfg!(test) { 16 } else { 1 << 20 };
 
 /// Which rows a row sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

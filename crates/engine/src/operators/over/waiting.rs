@@ -197,12 +197,7 @@ impl Waiting {
     ///
     /// # Errors
     /// Rows of another schema.
-    pub(super) fn restore(
-        &mut self,
-        (number, rows): (u64, RecordBatch),
-        times: &[Micros],
-        watermark: Micros,
-    ) -> Result<()> {
+    pub(super) fn restore(&mut self, (number, rows): (u64, RecordBatch), times: &[Micros], watermark: Micros) -> Result<()> {
         parts::expect(&rows, &self.schema)?;
         let mut waiting = 0;
         for (arrival, time) in (self.arrived..).zip(times).filter(|(_, time)| **time >= watermark) {

@@ -159,7 +159,14 @@ fn segments_of_many_snapshots_stay_few_and_keys_are_written_a_few_times() {
 fn the_row_format_is_the_one_that_checkpoints_are_written_in() {
     let mut keys = keys();
     insert(&mut keys, &[(Some("ab"), Some(-7)), (None, Some(1)), (Some(""), None)]);
-    let hex = |slot| keys.segments.bytes_of(&keys.keys.get(slot).unwrap()).unwrap().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |slot| {
+        keys.segments
+            .bytes_of(&keys.keys.get(slot).unwrap())
+            .unwrap()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     assert_eq!(
         [hex(0), hex(1), hex(2)],
         ["02616200000000000002017ffffffffffffff9", "00018000000000000001", "01000000000000000000"]

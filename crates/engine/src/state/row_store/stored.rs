@@ -31,7 +31,8 @@ impl Codec {
     pub(super) fn new(schema: SchemaRef, part: SchemaRef) -> Result<Self> {
         let fields = schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
         let converter = RowConverter::new(fields).map_err(|e| {
-            Error::invalid(format!("this state cannot be kept on disk: {e}")).hint("SET state.backend = 'memory' keeps it in memory")
+            Error::invalid(format!("this state cannot be kept on disk: {e}"))
+                .hint("SET state.backend = 'memory' keeps it in memory")
         })?;
         Ok(Self { schema, part, parser: converter.parser(), converter })
     }

@@ -3,8 +3,9 @@
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array, new_null_array};
 use arrow::compute::interleave;
 
+use super::segment::Held;
 use super::stored::Stored;
-use super::{Held, RowRef, RowStore};
+use super::{RowRef, RowStore};
 use crate::Result;
 
 /// A row that lies on disk, until it is known how many segments there are before what was read.

@@ -54,7 +54,8 @@ fn end_epoch(operator: &mut Box<dyn Operator>) -> Seen {
 #[test]
 fn late_rows_are_counted_and_dropped() {
     for plan in [tumbling(false), session()] {
-        let (mut operator, mut out, mut seen) = (plan.create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
+        let (mut operator, mut out, mut seen) =
+            (plan.create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
         insert(&mut operator, &[row(10, 1, 1), row(250, 1, 1)], &mut out);
         operator.on_watermark(200, &mut out).unwrap();
         let late = Batch { rows: batch(&[row(10, 1, 1), row(300, 1, 1)], 0, 100, 100), change: Change::Late };
@@ -76,7 +77,8 @@ fn rows_without_a_window_are_counted_and_dropped() {
         Batch::insert(RecordBatch::try_new(rows.schema(), columns).unwrap())
     };
     for (plan, column) in [(tumbling(false), 3), (session(), 1)] {
-        let (mut operator, mut out, mut seen) = (plan.create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
+        let (mut operator, mut out, mut seen) =
+            (plan.create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
         operator.on_batch(0, without(column), &mut out).unwrap();
         operator.on_watermark(MAX_TIME, &mut out).unwrap();
         seen.take(&mut out);
@@ -94,7 +96,8 @@ fn updates_of_another_operator_are_refused() {
 
 #[test]
 fn windows_close_in_the_order_of_their_ends_and_groups_in_first_seen_order() {
-    let (mut operator, mut out, mut seen) = (tumbling(false).create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
+    let (mut operator, mut out, mut seen) =
+        (tumbling(false).create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
     insert(&mut operator, &[row(210, 3, 1), row(10, 2, 1), row(211, 1, 1), row(110, 9, 1), row(12, 1, 1)], &mut out);
     operator.on_epoch_end(&mut out).unwrap();
     // Key 1 is touched first in the second epoch, yet was seen after key 2.
@@ -124,7 +127,8 @@ fn state_is_freed_while_input_goes_on() {
     let session = || plan(Window::Session { key: 0, time: column("ts"), gap: 10 }, few(), false);
     let (all, finals) = (&BOTH[..], &BOTH[..1]);
     for (plan, ports) in [(tumbling(), all), (tumbling(), finals), (session(), all), (session(), finals)] {
-        let (mut operator, mut out, mut most) = (plan.create(ports, &Backend::Memory).unwrap(), Output::default(), StateSize::default());
+        let (mut operator, mut out, mut most) =
+            (plan.create(ports, &Backend::Memory).unwrap(), Output::default(), StateSize::default());
         let mut rows_out = 0;
         for i in 0..200i64 {
             let rows: Vec<_> = (0..50u8).map(|k| row(i * 100 + i64::from(k % 7), k, 1)).collect();
@@ -144,7 +148,8 @@ fn state_is_freed_while_input_goes_on() {
 
 #[test]
 fn groups_without_a_window_are_kept_and_given_at_the_end() {
-    let (mut operator, mut out) = (plan(Window::None, aggregates().0, false).create(&BOTH, &Backend::Memory).unwrap(), Output::default());
+    let (mut operator, mut out) =
+        (plan(Window::None, aggregates().0, false).create(&BOTH, &Backend::Memory).unwrap(), Output::default());
     insert(&mut operator, &[row(10, 1, 1), row(999, 2, 1)], &mut out);
     operator.on_watermark(1_000_000, &mut out).unwrap();
     let seen = end_epoch(&mut operator);
@@ -196,7 +201,8 @@ fn a_group_that_fails_having_later_is_deleted_once_and_one_that_never_went_out_i
 
 #[test]
 fn rows_exactly_a_gap_apart_are_two_sessions_and_a_row_between_merges_them() {
-    let (mut operator, mut out, mut seen) = (session().create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
+    let (mut operator, mut out, mut seen) =
+        (session().create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
     insert(&mut operator, &[row(0, 1, 1), row(10, 1, 1), row(0, 2, 1)], &mut out);
     operator.on_epoch_end(&mut out).unwrap();
     seen.take(&mut out);
