@@ -110,7 +110,7 @@ impl Lives {
         let ledger = self.all.last().unwrap().1.clone();
         self.restarts += 1;
         // Memory from disk, disk from memory, and each from its own kind.
-        let backend = if self.restarts / 2 % 2 == 0 { Backend::Memory } else { on_disk() };
+        let backend = if (self.restarts / 2).is_multiple_of(2) { Backend::Memory } else { on_disk() };
         let mut fresh = (self.make)(&backend);
         fresh.restore(written_and_read(parts.clone())).unwrap();
         let again = fresh.snapshot().unwrap();
