@@ -192,10 +192,11 @@ impl KafkaJournal {
         let transactions = ready(&mut self.transactions)?;
         transactions.begin()?;
         send(transactions, &self.topic.name, &self.writers)?;
-        transactions.delivered()?;
+        // The brokers are asked for both at once: what they answer to the offsets costs no time of its own.
         if let (Some(group), Some(member)) = (&self.group, member) {
             transactions.offsets(&group.offsets(ends)?, &member)?;
         }
+        transactions.delivered()?;
         failpoint::reach("kafka.sent");
         let committed = transactions.commit();
         self.doubtful = committed.is_err() && !transactions.is_committing();
