@@ -7,6 +7,7 @@
 //! Invariant: bound to 127.0.0.1 only, and read-only: no request changes anything.
 
 pub mod client;
+pub mod dashboard;
 pub mod discovery;
 pub mod metrics;
 pub mod protocol;

@@ -17,6 +17,7 @@ use riverrun_engine::progress::Progress;
 use riverrun_engine::runtime::health::Health;
 use riverrun_engine::{Error, Result};
 
+use crate::dashboard::{self, Ending};
 use crate::metrics::accept;
 use crate::metrics::family::{Family, render};
 use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, Status, TopicInfo};
@@ -62,6 +63,7 @@ struct Count {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    ending: Ending,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -80,17 +82,26 @@ impl Server {
             .map_err(failed)?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", port))).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let ending = Ending::default();
+        let routes = router(backend).merge(dashboard::page()).merge(ending.routes());
         runtime.spawn(async move {
-            if let Err(e) = axum::serve(listener, router(backend)).await {
+            if let Err(e) = axum::serve(listener, routes).await {
                 tracing::warn!("the HTTP endpoint stopped: {e}");
             }
         });
-        Ok(Self { address, runtime: Some(runtime) })
+        Ok(Self { address, ending, runtime: Some(runtime) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The pipeline has ended, in order or with an error: tells those who watch, and waits a second at most until they know.
+    pub fn tell_end(&self, failure: Option<String>) {
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.ending.tell(failure));
+        }
     }
 }
 

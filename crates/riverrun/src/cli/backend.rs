@@ -41,7 +41,7 @@ pub struct Endpoint {
     /// Where it listens.
     pub address: std::net::SocketAddr,
     live: Arc<Live>,
-    _server: Server,
+    server: Server,
     announcement: Option<Announcement>,
 }
 
@@ -59,7 +59,7 @@ impl Endpoint {
             running: OnceLock::new(),
         });
         let server = Server::start(port, live.clone())?;
-        Ok(Self { address: server.address(), live, _server: server, announcement: None })
+        Ok(Self { address: server.address(), live, server, announcement: None })
     }
 
     /// The pipeline runs: from now on everything is answered. Leaves the address in the data directory.
@@ -77,6 +77,13 @@ impl Endpoint {
         let found = discovery::Running { address: self.address.to_string(), pid: std::process::id(), pipeline };
         self.announcement = Some(Announcement::write(&program.context.data_dir, &found)?);
         Ok(())
+    }
+}
+
+impl Endpoint {
+    /// The pipeline has ended: those who watch are told how, before the process goes.
+    pub fn tell_end<T>(&self, outcome: &Result<T>) {
+        self.server.tell_end(outcome.as_ref().err().map(ToString::to_string));
     }
 }
 
