@@ -112,7 +112,7 @@ pub fn check_source(table: &Table) -> Result<()> {
 }
 
 /// The name of a type as scripts write it.
-pub(crate) fn sql_type(data_type: &DataType) -> String {
+pub fn sql_type(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "BOOLEAN".into(),
         DataType::Int8 => "TINYINT".into(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::asked::Asked;
 use super::assignment::{Assignment, await_genesis};
 use super::bindings::Bindings;
 use super::changed::change_script;
@@ -296,6 +297,7 @@ fn share(
         clock,
         checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
         terms: Arc::new(Terms::new(tasks)),
+        asked: Asked::new(tasks),
         commits,
         settings,
     })

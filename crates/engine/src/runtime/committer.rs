@@ -240,6 +240,7 @@ impl Shared {
                 counter.fetch_add(bytes, Relaxed);
             }
             stats.batches_written.fetch_add(output.batches.len() as u64, Relaxed);
+            output.batches.iter().for_each(|batch| stats.newest.push(batch.change, output.clock, &batch.rows));
             self.positions.acknowledged(sink, output.task, output.epoch);
         }
     }

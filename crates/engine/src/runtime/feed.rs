@@ -136,6 +136,8 @@ impl Feed {
             self.queue.release(bytes);
             return Ok(());
         }
+        let newest = &self.queue.stats().newest;
+        output.batches.iter().for_each(|batch| newest.push(batch.change, output.clock, &batch.rows));
         let pending = self.pending.entry(output.task).or_default();
         pending.rows += rows;
         pending.bytes += bytes;

@@ -97,6 +97,7 @@ impl Keeper {
             };
             let (nanos, now) = (stopwatch.nanos(), self.shared.clock.now());
             CheckpointWritten { stats, task, epoch: checkpoint.epoch, bytes, nanos, now }.emit();
+            self.shared.asked.written(task as u32, checkpoint.epoch);
             if let (Some(commits), Some(oldest)) = (&self.shared.commits, oldest) {
                 let oldest = oldest + u64::from(is_planted(Fault::TruncatedOneTooMany));
                 commits.unneeded[task].store(oldest, Relaxed);

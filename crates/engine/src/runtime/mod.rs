@@ -13,6 +13,7 @@
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
 mod adopt;
+mod asked;
 mod assembly;
 mod assignment;
 mod backoff;
@@ -35,6 +36,7 @@ mod queue;
 mod recovery;
 mod settings;
 pub mod stats;
+mod steering;
 mod task;
 mod terms;
 mod watermark;
@@ -45,6 +47,7 @@ pub use bindings::Bindings;
 pub use part::{Next, Part, Stage, Work};
 pub use pipeline::Pipeline;
 pub use settings::Settings;
+pub use steering::{CheckpointRequest, State, Steering};
 
 #[cfg(test)]
 mod tests;

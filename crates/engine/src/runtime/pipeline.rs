@@ -10,6 +10,7 @@ use super::bindings::Bindings;
 use super::part::{Part, Stage};
 use super::settings::Settings;
 use super::stats::PipelineStats;
+use super::steering::Steering;
 use crate::graph::Graph;
 use crate::progress::{Identity, Recent, Reporter};
 use crate::time::Clock;
@@ -106,6 +107,11 @@ impl Pipeline {
     /// What stops it.
     pub fn stop_handle(&self) -> StopHandle {
         self.control.stop_handle()
+    }
+
+    /// What pauses it, and has it take checkpoints.
+    pub fn steering(&self) -> Steering {
+        Steering::new(&self.control)
     }
 
     /// Waits until it ends: a bounded input is done, it was asked to stop, or it failed.

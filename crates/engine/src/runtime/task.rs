@@ -8,6 +8,7 @@ mod repeat;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::asked::Asked;
 use super::committer::{Commits, Ended};
 use super::dataflow::Dataflow;
 use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub checkpoints: Vec<Mutex<Option<(u64, Checkpoint)>>>,
     /// Which tasks are this instance's.
     pub terms: Arc<Terms>,
+    /// What the workers are asked for, and what became of it.
+    pub asked: Asked,
     /// Where epochs wait until they are committed. `None`: no journal is kept, sinks get outputs at once.
     pub commits: Option<Arc<Commits>>,
 }
@@ -102,6 +105,7 @@ impl Task {
     pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
         let stats = &shared.stats.tasks[number as usize];
         stats.watermark.store(MIN_TIME, Relaxed);
+        shared.asked.written(number, 0);
         Self {
             number,
             term: shared.terms.of(number),
@@ -124,6 +128,7 @@ impl Task {
         failpoint::reach("restore");
         (self.epoch, self.clock) = (checkpoint.epoch, checkpoint.clock);
         self.checkpointed.0 = checkpoint.epoch;
+        self.shared.asked.written(self.number, checkpoint.epoch);
         self.shared.stats.tasks[self.number as usize].epoch.store(checkpoint.epoch, Relaxed);
         self.dataflow.restore(checkpoint.states)
     }
@@ -155,6 +160,23 @@ impl Task {
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.term, checkpoint));
         self.checkpointed = (self.epoch, now, self.shared.clock.now() - now);
         Ok(())
+    }
+
+    /// Takes the checkpoint that [`Asked::checkpoint`] wants, unless nothing happened since the last one. `false`: not yet, for
+    /// what was recorded is being run again.
+    pub fn answer(&mut self, request: u64) -> Result<bool> {
+        if self.repeat.is_due() {
+            return Ok(false);
+        }
+        self.checkpoint(true)?;
+        self.shared.asked.taken(self.number, request, self.checkpointed.0);
+        Ok(true)
+    }
+
+    /// It was paused for this long: time in which nobody read is no silence of its partitions.
+    pub fn stood_still(&mut self, paused: Micros) {
+        let now = self.shared.clock.now();
+        self.inputs.iter_mut().for_each(|input| input.last_data = input.last_data.saturating_add(paused).min(now));
     }
 
     /// Its number.
@@ -321,8 +343,9 @@ impl Task {
         input.last_data = clock;
         self.record_time = self.record_time.max(fetch.newest_record_time);
         if !fetch.bad.is_empty() {
-            let first = stats.bad().is_empty();
-            BadRecords { node: stats, partition: input.place.1, records: &fetch.bad, fate: input.on_bad, first }.emit();
+            let (first, (source, partition)) = (stats.bad().is_empty(), input.origin());
+            let origin = (source.as_str(), partition);
+            BadRecords { node: stats, origin, clock, records: &fetch.bad, fate: input.on_bad, first }.emit();
         }
         if let (OnBadRecord::Fail, Some(bad)) = (input.on_bad, fetch.bad.first()) {
             let (source, partition) = input.origin();
@@ -349,6 +372,7 @@ impl Task {
         if let Some(late) = late {
             let first = partition.late.load(Relaxed) == 0;
             LateRows { node: stats, stats: partition, rows: late.num_rows() as u64, first }.emit();
+            stats.late_rows.push(Change::Late, clock, &late);
             self.dataflow.push(node, Port::Late, Batch::insert(late.clone()));
             self.dataflow.push(node, Port::Rows, Batch { rows: late, change: Change::Late });
         }

@@ -7,6 +7,7 @@ mod generate;
 mod log;
 mod logging;
 mod run;
+mod serving;
 mod sql;
 mod summary;
 mod top;

@@ -12,6 +12,7 @@ use riverrun_engine::time::Clock;
 use riverrun_engine::{Error, Result};
 
 use super::backend::Endpoint;
+use super::serving::ServeArgs;
 use super::summary;
 use super::{ScriptArgs, stop_flag};
 
@@ -21,6 +22,8 @@ use super::{ScriptArgs, stop_flag};
   riverrun run pipelines/transactions.sql
   riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092
   riverrun run pipelines/transactions.sql --http-port 9464     then: curl http://127.0.0.1:9464/metrics
+  riverrun run pipelines/transactions.sql --pg-port 5433       then: psql -h 127.0.0.1 -p 5433
+  RIVERRUN_TOKEN=$(openssl rand -hex 16) riverrun run pipelines/transactions.sql --listen 0.0.0.0:8000
   riverrun run history.sql --bounded")]
 pub struct Run {
     #[command(flatten)]
@@ -40,9 +43,8 @@ pub struct Run {
     /// At the end, tell the work of each stage.
     #[arg(long)]
     profile: bool,
-    /// Port of the HTTP endpoint on loopback (metrics, health, SQL); 0: any free one.
-    #[arg(long = "http-port", visible_alias = "port", default_value_t = 0)]
-    port: u16,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 impl Run {
@@ -56,7 +58,8 @@ impl Run {
             program.context.instance = Some(name);
         }
         let flag = stop_flag()?;
-        let mut endpoint = Endpoint::start(&program, self.port)?;
+        let (listen, _) = self.serve.listen(&program, 0)?;
+        let mut endpoint = Endpoint::start(&program, listen, self.serve.postgres(&program))?;
         let listeners = Listeners(vec![Arc::new(ProgressLog::default())]);
         let Self { bounded, workers, drop_state, .. } = self;
         let settings = Settings { bounded, workers, drop_state, listeners, ..Settings::default() };
@@ -64,12 +67,15 @@ impl Run {
         let stats = pipeline.stats();
         endpoint.runs(&program, &pipeline)?;
         tracing::info!(
-            "{} runs: {} tasks, data in {}, dashboard on http://{} (also /metrics, /progress, /livez, /readyz); Ctrl-C stops it",
+            "{} runs: {} tasks, data in {}, dashboard on http://{} (also /api/v1, /metrics, /livez, /readyz); Ctrl-C stops it",
             program.context.pipeline,
             stats.tasks.len(),
             program.context.data_dir.display(),
             endpoint.address
         );
+        if let Some(postgres) = endpoint.postgres {
+            tracing::info!("the PostgreSQL protocol: psql -h {} -p {}", postgres.ip(), postgres.port());
+        }
         let begun = program.clock().now();
         let watcher = watch(flag, pipeline.stop_handle(), program.clock());
         let outcome = pipeline.wait();

@@ -35,7 +35,7 @@ export function showDrops({ now }) {
 async function fetchSamples() {
   try {
     const [dead, late] = await Promise.all([json(`/api/v1/dead-letters?limit=${SAMPLES}`), json(`/api/v1/late-rows?limit=${SAMPLES}`)]);
-    const letters = (dead?.samples ?? []).slice(-SAMPLES).reverse().map(deadLetter);
+    const letters = (dead?.samples ?? []).slice(0, SAMPLES).map(deadLetter);
     const rows = (late?.sources ?? []).flatMap(({ source, rows }) => rows.map((r) => lateRow(source, r))).slice(-SAMPLES).reverse();
     samples.replaceChildren(...list('Newest dead letters', letters), ...list('Newest late rows', rows));
   } catch {

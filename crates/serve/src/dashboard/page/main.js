@@ -12,7 +12,7 @@ import { Scrape } from './metrics.js';
 import { buildOutputs, showOutputs } from './outputs.js';
 import { buildOverview, showOverview } from './overview.js';
 import { buildPartitions, showPartitions } from './partitions.js';
-import { Denied, end, json, ready, text } from './server.js';
+import { Denied, end, json, text } from './server.js';
 import { buildTheme } from './theme.js';
 import { buildUpkeep, showUpkeep } from './upkeep.js';
 
@@ -38,7 +38,7 @@ async function tick() {
     const answer = await text('/metrics');
     if (answer) took(new Scrape(answer.text, answer.at));
     facts.pipeline = await json('/api/v1/pipeline');
-    facts.problems = history.now?.sum('riverrun_ready') === 0 ? (await ready()).problems : [];
+    facts.problems = history.now?.sum('riverrun_ready') === 0 ? (await json('/api/v1/pipeline/health')).problems : [];
     if (history.now?.sum('riverrun_ready') !== undefined) await learn();
     facts.lost = null;
     facts.denied = false;
@@ -60,7 +60,7 @@ function took(scrape) {
 // What a run of the process tells once it has started: its graph, and what it did before the page came.
 async function learn() {
   if (drawn === run || history.now.sum('riverrun_start_timestamp_seconds') === undefined) return;
-  const [graph, reports] = await Promise.all([json('/api/v1/pipeline/graph'), json('/progress?n=100')]);
+  const [graph, reports] = await Promise.all([json('/api/v1/pipeline/graph'), json('/api/v1/pipeline/progress?n=100')]);
   if (graph) drawGraph(graph);
   if (reports) history.fill(reports);
   drawn = run;

@@ -24,12 +24,6 @@ export const text = (path) =>
     return { text: await answer.text(), at: Math.abs(here - there) > 3 ? there + 0.5 : here };
   });
 
-// What /readyz says, whatever its status.
-export async function ready() {
-  const answer = await request('/readyz', { signal: AbortSignal.timeout(PATIENCE) });
-  return answer.json();
-}
-
 // Rows of a query: objects.
 export async function sql(query) {
   const answer = await request('/api/v1/sql', {
