@@ -67,7 +67,7 @@ impl Run {
         let stats = pipeline.stats();
         endpoint.runs(&program, &pipeline)?;
         tracing::info!(
-            "{} runs: {} tasks, data in {}, answers on http://{} (/api/v1, /metrics, /livez, /readyz); Ctrl-C stops it",
+            "{} runs: {} tasks, data in {}, dashboard on http://{} (also /api/v1, /metrics, /livez, /readyz); Ctrl-C stops it",
             program.context.pipeline,
             stats.tasks.len(),
             program.context.data_dir.display(),
@@ -80,6 +80,7 @@ impl Run {
         let watcher = watch(flag, pipeline.stop_handle(), program.clock());
         let outcome = pipeline.wait();
         watcher.finish();
+        endpoint.tell_end(&outcome);
         let seconds = (program.clock().now() - begun) as f64 / 1e6;
         eprint!("{}", summary::counts(&stats, seconds));
         if self.profile {
