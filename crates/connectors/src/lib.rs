@@ -15,6 +15,7 @@ pub mod generator;
 pub mod kafka;
 pub mod log;
 pub mod partitioner;
+pub mod s3;
 pub mod table;
 
 #[cfg(any(feature = "log", feature = "table"))]
