@@ -19,3 +19,4 @@ pub mod table;
 
 #[cfg(any(feature = "log", feature = "table"))]
 mod embedded;
+mod schema_registry;
