@@ -20,3 +20,4 @@ pub mod table;
 
 #[cfg(any(feature = "log", feature = "table"))]
 mod embedded;
+mod schema_registry;
