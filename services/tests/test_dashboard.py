@@ -283,3 +283,17 @@ def test_the_page_may_run_its_own_scripts_only(trial):
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_where_a_token_is_needed_the_browser_gives_it_and_the_page_works(riverrun, driver, tmp_path):  # noqa: F811
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"who": "a", "t": "2024-05-01T12:00:00Z"}\n')
+    (tmp_path / "token").write_text("a-secret-of-this-test")
+    with Run(riverrun, FAILS, tmp_path, "--token-file", str(tmp_path / "token"), INPUT=source) as run:
+        address = re.search(r"http://(127\.0\.0\.1:\d+)", run.started().said())[1]
+        assert requests.get(f"http://{address}/", timeout=PATIENCE).status_code == 401
+        page = Page(driver, f"anybody:a-secret-of-this-test@{address}")  # as typed into the browser's own question
+        page.shows("#pipeline", "doomed")
+        page.shows("#keeping-up", "1 records read")
+        assert "a-secret-of-this-test" not in driver.page_source
+        assert page.complaints() == []
