@@ -6,6 +6,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
@@ -23,12 +24,33 @@ pub struct SourceTable {
     schema: SchemaRef,
     source: Arc<dyn Source>,
     clock: Micros,
+    open: Option<OpenSource>,
 }
+
+/// Opens a source anew.
+pub type OpenSource = Arc<dyn Fn() -> riverrun_engine::Result<Arc<dyn Source>> + Send + Sync>;
 
 impl SourceTable {
     /// `source`, giving rows of `schema`; `clock` is the value of the metadata column `processing_time`.
     pub fn new(schema: SchemaRef, source: Arc<dyn Source>, clock: Micros) -> Self {
-        Self { schema, source, clock }
+        Self { schema, source, clock, open: None }
+    }
+
+    /// The same, opened anew by each scan: for a source that is what there was when it was opened.
+    #[must_use]
+    pub fn opened_anew(self, open: OpenSource) -> Self {
+        Self { open: Some(open), ..self }
+    }
+
+    async fn source(&self) -> Result<Arc<dyn Source>> {
+        match self.open.clone() {
+            None => Ok(self.source.clone()),
+            // It reads from disk or from afar.
+            Some(open) => {
+                let opened = SpawnedTask::spawn_blocking(move || open()).await;
+                opened.map_err(|e| DataFusionError::External(Box::new(e)))?.map_err(external)
+            }
+        }
     }
 }
 
@@ -63,14 +85,15 @@ impl TableProvider for SourceTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let source = self.source().await?;
         let stream = |part| {
-            let (schema, source) = (self.schema.clone(), self.source.clone());
+            let (schema, source) = (self.schema.clone(), source.clone());
             Arc::new(Stream { schema, source, part, clock: self.clock }) as Arc<dyn PartitionStream>
         };
         let values = self.key_values(filters)?;
         let streams = if values.is_empty() {
-            let partitions = self.source.partitions().map_err(external)?;
-            let part = |number| Ok(Part::Partition(number, self.source.end_offset(number).map_err(external)?));
+            let partitions = source.partitions().map_err(external)?;
+            let part = |number| Ok(Part::Partition(number, source.end_offset(number).map_err(external)?));
             (0..partitions).map(|number| part(number).map(stream)).collect::<Result<Vec<_>>>()?
         } else {
             vec![stream(Part::Key(values))]

@@ -27,12 +27,15 @@ use riverrun_engine::table::{Column, Location, Table};
 use riverrun_engine::{Error, Result};
 use riverrun_serve::protocol::{Answer, ColumnInfo, RowsWanted, TableInfo};
 use riverrun_sql::session::session_context_in;
-use riverrun_sql::source_table::SourceTable;
+use riverrun_sql::source_table::{OpenSource, SourceTable};
 
 use crate::Program;
 
 /// The most bytes that one answer holds in memory.
 const ANSWER_BYTES: usize = 64 << 20;
+
+/// Connectors whose sources are what there was when they were opened: a version of a Delta table, a list of files.
+const SNAPSHOTS: [&str; 2] = ["delta", "filesystem"];
 
 /// Sessions over the tables of a program. Each query sees what they hold when it begins.
 pub struct Tables {
@@ -63,7 +66,11 @@ impl Tables {
             let node = SourceNode { schema: table.schema(), table: table.clone() };
             match program.registry.source(&node, &program.context) {
                 Ok(source) => {
-                    let provider = SourceTable::new(node.schema, source, program.clock().now());
+                    let provider = SourceTable::new(node.schema.clone(), source, program.clock().now());
+                    let provider = match SNAPSHOTS.contains(&table.connector()?.as_str()) {
+                        true => provider.opened_anew(opener(program, node)),
+                        false => provider,
+                    };
                     providers.push((table.name, Arc::new(provider)));
                 }
                 Err(e) => missing.push((table.name, e)),
@@ -179,6 +186,12 @@ impl Tables {
             None => Error::invalid(message),
         }
     }
+}
+
+/// Opens the source of a node.
+fn opener(program: &Program, node: SourceNode) -> OpenSource {
+    let (registry, context) = (program.registry.clone(), program.context.clone());
+    Arc::new(move || registry.source(&node, &context))
 }
 
 /// Refuses a plan that does anything but read.
