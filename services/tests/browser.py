@@ -46,7 +46,7 @@ class Page:
 
     def text(self, selector):
         """What a person reads there, with plain spaces; '' where there is nothing."""
-        read = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText).join(' | ')"
+        read = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText ?? e.textContent).join(' | ')"
         return " ".join(self.driver.execute_script(read, selector).replace("\xa0", " ").split())
 
     def number(self, name):

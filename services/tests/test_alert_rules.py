@@ -119,10 +119,12 @@ INSERT INTO copy SELECT * FROM events;
 
 
 class Trouble:
-    """Sends more than is read, a broken record now and then, and to partition 1 nothing after the first."""
+    """Sends more than is read, a broken record now and then, and to partition 1 nothing after the first. Event time moves on by so many
+    seconds with each record."""
 
-    def __init__(self, client, topic):
+    def __init__(self, client, topic, second=0.002):
         self.producer, self.topic, self.over = Producer(client), topic, threading.Event()
+        self.time, self.second = time.time() - 86400, second
         self.thread = threading.Thread(target=self.send)
 
     def __enter__(self):
@@ -135,8 +137,9 @@ class Trouble:
         self.thread.join()
 
     def put(self, partition):
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.producer.produce(self.topic, json.dumps({"who": random.choice("abc"), "t": now}), partition=partition)
+        self.time += self.second
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.time))
+        self.producer.produce(self.topic, json.dumps({"who": random.choice("abc"), "t": at}), partition=partition)
 
     def send(self):
         while not self.over.is_set():

@@ -3,12 +3,16 @@ pipeline has failed; by keyboard, on a phone, without another host."""
 
 import json
 import re
+import subprocess
 
 import pytest
 import requests
 from browser import DARK, LIGHT, PATIENCE, Page, driver  # noqa: F401
+from kafka_clients import new_topic
 from runs import Run, bounded, until
 from selenium.webdriver.common.keys import Keys
+from test_alert_rules import SCRIPT as TROUBLED
+from test_alert_rules import Trouble
 
 # Puts lines of a file into a topic of the embedded log, amounts as they are.
 FILL = """
@@ -85,10 +89,14 @@ class Trial:
         until(lambda: self.value("riverrun_sink_rows_total", sink="fraud_alerts") == 1, PATIENCE, run.said)
 
     def value(self, name, **labels):
-        """The sum of a metric's series with these labels."""
-        lines = requests.get(f"http://{self.address}/metrics", timeout=PATIENCE).text.splitlines()
-        found = [l for l in lines if re.match(rf"{name}[{{ ]", l) and all(f'{k}="{v}"' in l for k, v in labels.items())]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+        return metric(self.address, name, **labels)
+
+
+def metric(address, name, **labels):
+    """The sum of a metric's series with these labels."""
+    lines = requests.get(f"http://{address}/metrics", timeout=PATIENCE).text.splitlines()
+    found = [l for l in lines if re.match(rf"{name}[{{ ]", l) and all(f'{k}="{v}"' in l for k, v in labels.items())]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
 
 @pytest.fixture
@@ -153,9 +161,14 @@ def test_what_was_found_and_dropped_is_told_and_never_becomes_markup(trial, driv
     assert page.complaints() == []
 
 
-def test_it_tells_that_it_is_cut_off_and_goes_on_by_itself(trial, driver):  # noqa: F811
+def test_paused_and_then_cut_off(trial, driver):  # noqa: F811
     page = Page(driver, trial.address)
     page.shows('[data-number="lag"]', "30 records")
+    api = f"http://{trial.address}/api/v1/pipeline"
+    assert requests.post(f"{api}/pause", json={}, timeout=PATIENCE).json()["state"] == "paused"
+    page.shows("#condition", "paused")
+    requests.post(f"{api}/resume", json={}, timeout=PATIENCE)
+    until(lambda: "paused" not in page.text("#condition"), PATIENCE)
     trial.run.process.kill()
     page.shows("#condition", "disconnected")
     assert "has not answered since" in page.text("#banner")
@@ -163,12 +176,50 @@ def test_it_tells_that_it_is_cut_off_and_goes_on_by_itself(trial, driver):  # no
     assert driver.execute_script("return document.body.classList.contains('stale')")
 
 
-def test_it_tells_a_stop_in_order_from_a_crash(trial, driver):  # noqa: F811
+def test_it_tells_a_stop_in_order_from_a_crash_and_goes_on_by_itself(trial, riverrun, driver, tmp_path):  # noqa: F811
     page = Page(driver, trial.address)
     page.shows('[data-number="lag"]', "30 records")
     assert trial.run.stop() == 0
     page.shows("#condition", "stopped")
     assert "in order" in page.text("#banner")
+    with Run(riverrun, SCRIPT, tmp_path, "--http-port", trial.address.split(":")[1]) as again:
+        again.started()
+        until(lambda: page.number("lag") == "0 records", PATIENCE)
+        assert page.text("#condition") in ("running", "idle")
+        assert page.number("late") == "0 rows", "counts of the new process"
+
+
+def test_the_demo_prints_its_address_and_its_alerts_come_by_themselves(riverrun, driver, tmp_path):  # noqa: F811
+    words = [str(riverrun), "demo", "--data", str(tmp_path / "data"), "--port", "0", "--rate", "500", "--fraud", "0.02", "--users", "50"]
+    with (tmp_path / "log").open("w") as out, subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL) as demo:
+        try:
+            until(lambda: "dashboard on http://" in (tmp_path / "log").read_text(), PATIENCE)
+            first = (tmp_path / "log").read_text().splitlines()[:2]
+            address = re.search(r"dashboard on http://(127\.0\.0\.1:\d+)", "\n".join(first))[1]
+            page = Page(driver, address)
+            page.shows("#condition", "running")
+            until(lambda: len(page.all("#alerts li")) >= 5, PATIENCE)
+            page.shows('[data-number="journey"]', "km/h")
+            before = metric(address, "riverrun_sink_rows_total", sink="fraud_alerts")
+            page.shows('[data-number="alerts"]', "alerts")
+            until(lambda: int(page.number("alerts").split()[0].replace(",", "")) >= before, PATIENCE)
+            shown = int(page.number("alerts").split()[0].replace(",", ""))
+            assert before <= shown <= metric(address, "riverrun_sink_rows_total", sink="fraud_alerts")
+            page.shows("#categories", "times")
+            assert page.complaints() == []
+        finally:
+            demo.kill()
+
+
+def test_a_stuck_watermark_and_a_growing_lag_are_marked(kafka, riverrun, driver, tmp_path):  # noqa: F811
+    client = {"bootstrap.servers": kafka["KAFKA_BROKERS"]}
+    topic = new_topic(client, partitions=2)
+    with Trouble(client, topic, second=1), Run(riverrun, TROUBLED, tmp_path, BROKERS=kafka["KAFKA_BROKERS"], TOPIC=topic) as run:
+        page = Page(driver, re.search(r"http://(127\.0\.0\.1:\d+)", run.started().said())[1])
+        page.shows('#partitions tr[data-key="events/1"] [data-column="state"]', "stuck", 60)
+        assert page.cell("partitions", "events/0", "state") == "ok"
+        page.shows("#condition", "falling behind", 60)
+        assert re.search(r"[\d,]+ records wait, [\d,]+ records/s more come than are read", page.text("#condition-note"))
 
 
 FAILS = """
@@ -232,3 +283,17 @@ def test_the_page_may_run_its_own_scripts_only(trial):
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_where_a_token_is_needed_the_browser_gives_it_and_the_page_works(riverrun, driver, tmp_path):  # noqa: F811
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"who": "a", "t": "2024-05-01T12:00:00Z"}\n')
+    (tmp_path / "token").write_text("a-secret-of-this-test")
+    with Run(riverrun, FAILS, tmp_path, "--token-file", str(tmp_path / "token"), INPUT=source) as run:
+        address = re.search(r"http://(127\.0\.0\.1:\d+)", run.started().said())[1]
+        assert requests.get(f"http://{address}/", timeout=PATIENCE).status_code == 401
+        page = Page(driver, f"anybody:a-secret-of-this-test@{address}")  # as typed into the browser's own question
+        page.shows("#pipeline", "doomed")
+        page.shows("#keeping-up", "1 records read")
+        assert "a-secret-of-this-test" not in driver.page_source
+        assert page.complaints() == []

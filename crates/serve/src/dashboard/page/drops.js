@@ -43,7 +43,7 @@ async function fetchSamples() {
   }
 }
 
-const list = (title, items) => (items.length ? [el('div', {}, el('h3', {}, title), el('ul', { class: 'samples' }, ...items))] : []);
+const list = (title, items) => (items.length ? [el('div', {}, el('h3', {}, title), el('ul', { class: 'samples', tabindex: '0', 'aria-label': title }, ...items))] : []);
 
 function deadLetter({ source, partition, offset, reason, detail, key, payload, seen }) {
   const place = `${source}, partition ${partition}, offset ${offset}${key == null ? '' : `, key ${key}`}`;

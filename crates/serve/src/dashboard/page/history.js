@@ -35,7 +35,7 @@ export class History {
     const line = this.lines.get(name);
     const last = line.at(-1);
     if (last && at - last[0] > 5 && !last.coarse) line.push([last[0] + 0.1, null]); // nobody answered meanwhile
-    if (last || value != null) line.push([at, value ?? null]);
+    if (value != null || (last && !last.coarse)) line.push([at, value ?? null]);
     while (line.length && line[0][0] < at - KEPT) line.shift();
   }
 

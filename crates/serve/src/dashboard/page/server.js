@@ -4,7 +4,8 @@ const PATIENCE = 5000; // milliseconds
 
 export class Denied extends Error {}
 
-const request = (path, options) => fetch(path, { cache: 'no-store', ...options });
+// The origin, since the page's own address may hold a password, with which nothing can be fetched.
+const request = (path, options) => fetch(location.origin + path, { cache: 'no-store', ...options });
 
 // The answer of a GET; null where the process has no such thing (404), or cannot tell it yet (503).
 async function get(path, accept, read) {
