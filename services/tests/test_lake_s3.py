@@ -162,7 +162,7 @@ def test_what_is_wrong_with_the_store_is_told(riverrun, sample, bucket, tmp_path
     assert "SignatureDoesNotMatch" in said and "check AWS_ACCESS_KEY_ID" in said, said
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket.env["AWS_SECRET_ACCESS_KEY"])
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    assert "check AWS_ACCESS_KEY_ID" in refused(bucket.url("lake"))
+    assert "No user exists with the provided access key ID" in refused(bucket.url("lake"))
 
 
 def test_a_store_that_answers_503_and_may_have_done_it(riverrun, sample, expected, bucket, tmp_path, monkeypatch):
@@ -318,3 +318,21 @@ def test_random_kills(riverrun, sample, expected, bucket, tmp_path, seed):
     orphans = command(riverrun, "vacuum", bucket.url("lake"), "--dry-run").splitlines()[-1]
     assert orphans.startswith("0 files"), orphans
     assert bucket.table("lake").vacuum(retention_hours=int(timedelta(days=7).total_seconds() // 3600), dry_run=True) == []
+
+
+@pytest.mark.long
+def test_a_sink_merges_its_small_files_in_the_background(riverrun, bucket, tmp_path):
+    script = f"""
+    SET pipeline.name = 'background';
+    CREATE TABLE made (transaction_id VARCHAR NOT NULL, amount DOUBLE NOT NULL, timestamp TIMESTAMP NOT NULL)
+    WITH (connector = 'generator', rate = 100, count = 15000);
+    CREATE TABLE lake WITH (connector = 'delta', path = '{bucket.url("lake")}', roll_interval = '500 ms');
+    INSERT INTO lake SELECT transaction_id, amount FROM made;
+    """
+    with Run(riverrun, script, tmp_path) as run:
+        run.wait_for("files became 1", 200)
+        assert run.ends(200) == 0, run.said()
+    table = bucket.table("lake")
+    assert "OPTIMIZE" in {entry["operation"] for entry in table.history()}
+    assert len(table.file_uris()) < len(bucket.objects("lake")) / 2
+    assert bucket.rows("lake", "count(*), count(DISTINCT transaction_id)") == [(15_000, 15_000)]

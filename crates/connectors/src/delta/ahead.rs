@@ -200,7 +200,8 @@ impl Work {
         let rows = self.files.as_ref().map_or(0, |files| files.rows);
         let Position { version, row, .. } = self.job.position;
         if row > rows {
-            let text = format!("version {version} of the Delta table at {} has {rows} rows, none at {row}", self.job.storage.path);
+            let text =
+                format!("version {version} of the Delta table at {} has {rows} rows, none at {row}", self.job.storage.path);
             return Err(Some(Error::permanent(text).hint("this position is not of this table: start the pipeline anew")));
         }
         Ok(())

@@ -9,9 +9,9 @@
 
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitConflictError, CommitProperties, TransactionError};
 use deltalake_core::kernel::{Action, Transaction, Version};
+use deltalake_core::protocol::checkpoints::cleanup_metadata;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError, ObjectStore, ObjectStoreError};
-use deltalake_core::protocol::checkpoints::cleanup_metadata;
 use futures::future::try_join_all;
 use object_store::path::Path;
 use riverrun_engine::failpoint;

@@ -95,7 +95,8 @@ impl Reading {
             None => StartingVersion::Snapshot,
             Some("latest") => StartingVersion::Latest,
             Some(text) => StartingVersion::Changes(text.parse().map_err(|_| {
-                options.error("starting_version", &format!("'{text}' is not a version"))
+                options
+                    .error("starting_version", &format!("'{text}' is not a version"))
                     .hint("a number, or 'latest'; left out, all rows that the table has come first")
             })?),
         };

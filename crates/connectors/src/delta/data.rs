@@ -18,8 +18,8 @@ use futures::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use object_store::path::Path;
 use object_store::{Error as StoreError, GetResult, GetResultPayload, ObjectStoreExt as _};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderBuilder, ArrowReaderOptions, ParquetRecordBatchReader};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderBuilder, ArrowReaderOptions, ParquetRecordBatchReader};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -113,7 +113,8 @@ impl Storage {
         match self.io.run(self.store.head(&file.path)) {
             Err(StoreError::NotFound { .. }) => {
                 let text = format!("the Delta table at {} has lost its file {}", self.path, file.path);
-                Error::permanent(text).hint("vacuum took it: keep files longer than readers may need, by delta.deletedFileRetentionDuration")
+                Error::permanent(text)
+                    .hint("vacuum took it: keep files longer than readers may need, by delta.deletedFileRetentionDuration")
             }
             _ => failed("read", &self.path, error).within(&file.path),
         }

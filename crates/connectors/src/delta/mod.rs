@@ -74,7 +74,11 @@ pub static DESCRIPTION: Description = Description {
         option("compact", "auto", "sink: whether many small files of a partition are merged in the background: auto or off"),
         option("compact_size", "128 MiB", "sink: to what size they are merged"),
         option("follow", "false", "source: whether to go on with the rows of newer versions as they come"),
-        option("starting_version", "", "source that follows: the first version whose rows are read, or latest; else all rows first"),
+        option(
+            "starting_version",
+            "",
+            "source that follows: the first version whose rows are read, or latest; else all rows first",
+        ),
         option("ignore_deletes", "false", "source that follows: whether versions that take rows away are no error"),
         option("poll_interval", "1 second", "source that follows: how often newer versions are looked for"),
         option("s3.endpoint", "", "S3: where it is, if it is not Amazon's"),

@@ -83,7 +83,8 @@ impl DeltaSource {
             StartingVersion::Latest => Ok(newest.behind()),
             StartingVersion::Changes(version) if version <= newest.behind().version => Ok(Position::changes(version)),
             StartingVersion::Changes(version) => {
-                let text = format!("starting_version {version}: the Delta table at {} is at {}", self.columns.path, newest.version);
+                let text =
+                    format!("starting_version {version}: the Delta table at {} is at {}", self.columns.path, newest.version);
                 Err(Error::invalid(text).hint("name a version that is there, or 'latest'"))
             }
         }

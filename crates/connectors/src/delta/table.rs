@@ -2,9 +2,9 @@
 
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::StructTypeExt as _;
+use deltalake_core::kernel::Version;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow as _;
 use deltalake_core::kernel::transaction::PROTOCOL;
-use deltalake_core::kernel::Version;
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError};
@@ -44,7 +44,8 @@ pub(super) async fn load_version(log: LogStoreRef, path: &str, version: Version)
 }
 
 /// What to do where a version is gone from the log.
-pub(super) const GONE: &str = "the log keeps versions for delta.logRetentionDuration: start the pipeline anew, under another pipeline.name";
+pub(super) const GONE: &str =
+    "the log keeps versions for delta.logRetentionDuration: start the pipeline anew, under another pipeline.name";
 
 /// The columns of a loaded table.
 pub(super) fn arrow_schema(table: &DeltaTable) -> DeltaResult<Schema> {

@@ -128,7 +128,8 @@ fn the_documentation_has_every_option_and_its_default() {
     let page = include_str!("../../../../docs/connectors.md");
     let section = page.split("\n## ").find(|section| section.starts_with("delta\n")).unwrap();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
-    let documented: Vec<_> = rows.map(|(name, rest)| (name, rest.split(" | ").next().unwrap().trim_matches(['`', '|', ' ']))).collect();
+    let documented: Vec<_> =
+        rows.map(|(name, rest)| (name, rest.split(" | ").next().unwrap().trim_matches(['`', '|', ' ']))).collect();
     let options = super::DESCRIPTION.options;
     assert_eq!(documented.len(), options.len() + 1, "and delta.*");
     for (option, (name, default)) in options.iter().zip(documented) {

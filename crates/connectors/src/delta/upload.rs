@@ -30,8 +30,7 @@ async fn put_in_parts(store: &dyn ObjectStore, path: &Path, bytes: &Bytes, part:
 
 async fn send(upload: &mut dyn MultipartUpload, bytes: &Bytes, part: usize) -> Result<()> {
     let starts = (0..bytes.len()).step_by(part);
-    let parts: Vec<_> =
-        starts.map(|start| upload.put_part(bytes.slice(start..bytes.len().min(start + part)).into())).collect();
+    let parts: Vec<_> = starts.map(|start| upload.put_part(bytes.slice(start..bytes.len().min(start + part)).into())).collect();
     stream::iter(parts).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     upload.complete().await.map(drop)
 }

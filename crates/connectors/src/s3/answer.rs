@@ -25,9 +25,8 @@ pub fn answer(text: &str) -> (String, Meaning) {
             Meaning::Credentials
         }
         Some("NoSuchBucket" | "InvalidBucketName") => Meaning::Bucket,
-        Some(_) => Meaning::Other,
-        None if says(&["lacked the necessary privileges", "lacked valid authentication credentials"]) => Meaning::Credentials,
-        None => Meaning::Other,
+        _ if says(&["lacked the necessary privileges", "lacked valid authentication credentials"]) => Meaning::Credentials,
+        _ => Meaning::Other,
     };
     (told, meaning)
 }

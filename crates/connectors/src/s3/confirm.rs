@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// A store, with puts that are confirmed.
 #[derive(Debug)]
-pub(super) struct Confirming<S>(pub S);
+pub(crate) struct Confirming<S>(pub S);
 
 impl<S: ObjectStore> Confirming<S> {
     /// Whether this is what is there.

@@ -10,6 +10,8 @@ mod confirm;
 mod connect;
 
 pub use answer::{Meaning, answer};
+#[cfg(all(test, feature = "s3", feature = "delta"))]
+pub(crate) use confirm::Confirming;
 #[cfg(feature = "s3")]
 pub use connect::connect;
 

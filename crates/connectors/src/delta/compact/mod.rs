@@ -63,7 +63,8 @@ impl Compaction<'_> {
             let error = Error::invalid(format!("the Delta table at {} is not partitioned by {unknown}", self.storage.path));
             return Err(error.hint(format!("its partition columns: {}", columns.join(", "))));
         }
-        let wanted = |values: &HashMap<String, Option<String>>| self.partition.iter().all(|(name, value)| values.get(name) == Some(value));
+        let wanted =
+            |values: &HashMap<String, Option<String>>| self.partition.iter().all(|(name, value)| values.get(name) == Some(value));
         plan(table, self.target, self.when, &wanted).map_err(|e| self.failed(e))
     }
 

@@ -59,7 +59,11 @@ impl Group {
     /// The partition, as folders name it.
     pub fn name(&self) -> String {
         let value = |(name, value): (&String, &Option<String>)| format!("{name}={}", value.as_deref().unwrap_or("NULL"));
-        if self.partition.is_empty() { "the table".to_owned() } else { self.partition.iter().map(value).collect::<Vec<_>>().join("/") }
+        if self.partition.is_empty() {
+            "the table".to_owned()
+        } else {
+            self.partition.iter().map(value).collect::<Vec<_>>().join("/")
+        }
     }
 }
 

@@ -53,11 +53,15 @@ fn each_partition_becomes_one_file_and_no_data_changes() {
     let planned = compact(&mut table(dir.path()), 128 << 20, true);
     assert_eq!((planned.len(), live_files(dir.path())), (2, 12), "a dry run does nothing");
     let done = compact(&mut table(dir.path()), 128 << 20, false);
-    assert_eq!(done.iter().map(|c| (c.partition.as_str(), c.from, c.into.0)).collect::<Vec<_>>(), planned.iter().map(|c| (c.partition.as_str(), c.from, c.into.0)).collect::<Vec<_>>());
+    assert_eq!(
+        done.iter().map(|c| (c.partition.as_str(), c.from, c.into.0)).collect::<Vec<_>>(),
+        planned.iter().map(|c| (c.partition.as_str(), c.from, c.into.0)).collect::<Vec<_>>()
+    );
     assert_eq!(done[0].partition, "date=2024-01-01");
     assert_eq!((live_files(dir.path()), ids(dir.path())), (2, before));
     let actions = log_entry(dir.path(), 7);
-    let changes: Vec<_> = actions.iter().filter_map(|a| a.get("add").or(a.get("remove"))).map(|a| a["dataChange"].clone()).collect();
+    let changes: Vec<_> =
+        actions.iter().filter_map(|a| a.get("add").or(a.get("remove"))).map(|a| a["dataChange"].clone()).collect();
     assert_eq!(changes, vec![serde_json::Value::Bool(false); 7]);
     assert!(actions.iter().all(|action| action.get("txn").is_none()));
     let stats = actions.iter().find_map(|a| a.get("add")).unwrap()["stats"].as_str().unwrap().to_owned();
@@ -68,7 +72,11 @@ fn each_partition_becomes_one_file_and_no_data_changes() {
 #[test]
 fn only_small_files_of_the_partition_that_is_named_are_merged() {
     let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), &[("partition_by", "date")], &[ids_by_date(0..20_000, 2), ids_by_date(20_000..20_010, 2), ids_by_date(20_010..20_020, 2)]);
+    write(
+        dir.path(),
+        &[("partition_by", "date")],
+        &[ids_by_date(0..20_000, 2), ids_by_date(20_000..20_010, 2), ids_by_date(20_010..20_020, 2)],
+    );
     let largest = *data_files(dir.path()).values().max().unwrap();
     let mut told = Vec::new();
     let day = HashMap::from([("date".to_owned(), Some("2024-01-02".to_owned()))]);

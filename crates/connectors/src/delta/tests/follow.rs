@@ -139,7 +139,10 @@ fn rows_that_are_taken_away_stop_it_unless_they_are_passed_over() {
     assert_eq!(read(strict.as_mut(), 10, 100).0, (0..10).collect::<Vec<_>>());
     let error = error_of(strict.as_mut());
     assert_eq!(error.kind(), Kind::Permanent);
-    assert!(error.message().starts_with("version 2 of the Delta table at ") && error.message().contains("takes rows away"), "{error}");
+    assert!(
+        error.message().starts_with("version 2 of the Delta table at ") && error.message().contains("takes rows away"),
+        "{error}"
+    );
     assert_eq!(read(lenient.as_mut(), 20, 100).0, (0..20).collect::<Vec<_>>());
 }
 

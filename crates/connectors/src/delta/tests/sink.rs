@@ -214,6 +214,24 @@ fn a_full_disk_is_transient_and_nothing_is_lost_or_repeated() {
     }
 }
 
+#[cfg(feature = "s3")]
+#[test]
+fn a_commit_that_the_client_repeats_is_not_taken_for_anothers() {
+    let schema = ids_by_date(0..1, 1).schema();
+    let rows = |confirmed: bool| {
+        let store = Failing::new();
+        let config = Config::parse(&Options::of(&[("path", "/lake")])).unwrap();
+        let log = if confirmed { store.confirmed_log() } else { store.log() };
+        let mut sink = DeltaSink::open_at(log, config, "lake".to_owned(), &schema).unwrap();
+        sink.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+        store.set(Fault::Again);
+        assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+        rows_at(store.log())
+    };
+    assert_eq!(rows(true), 5);
+    assert_eq!(rows(false), 10, "what it would be without");
+}
+
 #[test]
 fn while_storage_fails_at_most_two_rolls_are_held() {
     let store = Failing::new();
@@ -252,6 +270,24 @@ fn the_log_is_checkpointed_every_so_many_commits() {
     assert!(log.join("_last_checkpoint").exists());
     let mut again = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[]).unwrap();
     assert_eq!((again.recover("p-1", 1).unwrap(), rows_in(dir.path())), (Some(vec![5]), 15));
+}
+
+#[test]
+fn entries_of_the_log_that_expired_go_behind_a_checkpoint_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [("delta.checkpointInterval", "3"), ("delta.logRetentionDuration", "interval 0 seconds")];
+    let schema = ids_by_date(0..1, 1).schema();
+    let mut sink = open(dir.path(), &schema, &options).unwrap();
+    sink.recover("p-1", 1).unwrap();
+    for n in 1..=7 {
+        sink.write(&epoch(0, n, ids_by_date(0..3, 1))).unwrap();
+        sink.flush(0, true).unwrap();
+    }
+    let entry = |version: u64| dir.path().join(format!("lake/_delta_log/{version:020}.json")).exists();
+    let there: Vec<_> = (0..=7).filter(|version| entry(*version)).collect();
+    assert_eq!(there, [5, 6, 7], "checkpoints are at versions 2 and 5");
+    assert_eq!(rows_in(dir.path()), 21);
+    assert_eq!(open(dir.path(), &schema, &[]).unwrap().recover("p-1", 1).unwrap(), Some(vec![7]));
 }
 
 #[test]
@@ -345,7 +381,11 @@ fn columns_are_added_on_request_and_rows_that_were_there_have_none() {
     let narrow = ids_by_date(0..3, 1);
     let wide = numbered(3..6, 0);
     let wide = RecordBatch::try_new(
-        Arc::new(Schema::new(vec![narrow.schema().fields()[0].clone(), narrow.schema().fields()[1].clone(), wide.schema().fields()[1].clone()])),
+        Arc::new(Schema::new(vec![
+            narrow.schema().fields()[0].clone(),
+            narrow.schema().fields()[1].clone(),
+            wide.schema().fields()[1].clone(),
+        ])),
         vec![wide.column(0).clone(), ids_by_date(3..6, 1).column(1).clone(), wide.column(1).clone()],
     )
     .unwrap();
