@@ -395,6 +395,22 @@ def test_the_embedded_log_holds_avro_too(kafka, url, riverrun, topic, tmp_path):
     assert outcome(tmp_path)[0] == [{"user_id": f"user_{n}", "n": n} for n in range(3)]
 
 
+def test_a_log_is_read_on_once_the_registry_is_there(kafka, url, riverrun, topic, tmp_path):
+    with Door(url) as door:
+        more = {"connector": "log", "subject": f"{topic}-log", "partitions": 1}
+        for select in ("user_id, n", "user_id, n, at"):
+            bounded(riverrun, writes(kafka, url, "orders", tmp_path, select, **more), tmp_path)
+        door.shut()
+        script = reads(kafka, door.url, "orders", "user_id VARCHAR, n BIGINT, at TIMESTAMP", **more, schema_registry_cache="empty")
+        with Run(riverrun, script, tmp_path) as run:
+            run.wait_for("cannot be reached")
+            assert found(tmp_path) == []
+            door.open()
+            until(lambda: len(found(tmp_path)) == 6, what=run.said)
+            assert run.stop() == 0
+    assert [(r["n"], r["at"] is None) for r in found(tmp_path)] == [(n, first) for first in (True, False) for n in range(3)]
+
+
 # Reaching the registry
 
 def test_the_first_registry_that_answers_is_asked(kafka, url, riverrun, topic, tmp_path):

@@ -143,7 +143,9 @@ pub fn sql_type(data_type: &DataType) -> String {
             format!("STRUCT<{}>", fields.join(", "))
         }
         DataType::List(field) => format!("{}[]", sql_type(field.data_type())),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            format!("DECIMAL({precision}, {scale})")
+        }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(entry) => format!("MAP<{}, {}>", sql_type(entry[0].data_type()), sql_type(entry[1].data_type())),
             other => other.to_string(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 
-use crate::{Error, Result};
 use crate::graph::{Graph, SinkNode, SourceNode};
 use crate::journal::Journal;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::table::{Capabilities, Table};
 use crate::time::Clock;
+use crate::{Error, Result};
 
 /// What a connector may need to know of the pipeline that it serves.
 #[derive(Clone)]

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use riverrun_engine::Result;
 use riverrun_engine::connect::Context;
 use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
 use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::Source;
 use riverrun_engine::table::{Capabilities, Table};
-use riverrun_engine::Result;
 
 use super::config::Config;
 use super::journal::{Bus, KafkaJournal};

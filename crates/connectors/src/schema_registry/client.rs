@@ -246,10 +246,14 @@ async fn answer<T: for<'a> Deserialize<'a>>(base: &str, request: RequestBuilder)
     let said = if message.is_empty() { status.to_string() } else { format!("{status}: {message}") };
     let place = format!("the schema registry at {base}");
     match status {
-        StatusCode::OK | StatusCode::CREATED => serde_json::from_slice(&body).map(Answer::Here).map_err(|_| no_registry(base, &said)),
+        StatusCode::OK | StatusCode::CREATED => {
+            serde_json::from_slice(&body).map(Answer::Here).map_err(|_| no_registry(base, &said))
+        }
         StatusCode::NOT_FOUND if matches!(code, Some(40400..=40499)) => Ok(Answer::Missing(message)),
-        StatusCode::UNAUTHORIZED => Err(Error::permanent(format!("{place} lets nobody in without the right credentials: {said}"))
-            .hint("set schema_registry_username and schema_registry_password, or schema_registry_token")),
+        StatusCode::UNAUTHORIZED => {
+            Err(Error::permanent(format!("{place} lets nobody in without the right credentials: {said}"))
+                .hint("set schema_registry_username and schema_registry_password, or schema_registry_token"))
+        }
         StatusCode::FORBIDDEN => Err(Error::permanent(format!("{place} does not allow that: {said}"))
             .hint("the user needs the right to read schemas; a sink with auto_register also to write to its subject")),
         StatusCode::CONFLICT => Err(Error::permanent(format!("{place} refuses the schema as incompatible: {message}"))),

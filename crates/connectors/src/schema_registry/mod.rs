@@ -13,9 +13,9 @@ mod client;
 #[cfg_attr(not(feature = "avro"), allow(dead_code))]
 mod config;
 
-pub(crate) use config::{Config, OPTIONS, SERVED};
 #[cfg(feature = "avro")]
 pub(crate) use config::is_name;
+pub(crate) use config::{Config, OPTIONS, SERVED};
 
 #[cfg(feature = "avro")]
 pub(crate) use {

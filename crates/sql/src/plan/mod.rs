@@ -124,7 +124,9 @@ pub(crate) struct Query {
 fn plan_script(script: &Script, connectors: &dyn Connectors, context: SessionContext) -> Result<Planned> {
     let settings = Settings::parse(&script.settings)?;
     if let Some(table) = script.tables.iter().find(|t| script.open.contains_key(&t.name)) {
-        return Err(Refusal::new(format!("a schema registry was not asked for the columns of {}", table.name)).or_at(table.location));
+        return Err(
+            Refusal::new(format!("a schema registry was not asked for the columns of {}", table.name)).or_at(table.location)
+        );
     }
     let tables = checked(&script.tables, connectors)?;
     if script.inserts.is_empty() {

@@ -27,7 +27,9 @@ pub(super) fn misfit(from: &Type, to: &DataType, times: TimestampFormat) -> Opti
         (Type::Decimal(p, s, _), DataType::Decimal128(q, t) | DataType::Decimal256(q, t)) => {
             t >= s && i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s)
         }
-        (Type::Array(item), DataType::List(to)) => return misfit(item, to.data_type(), times).map(|why| format!("its items: {why}")),
+        (Type::Array(item), DataType::List(to)) => {
+            return misfit(item, to.data_type(), times).map(|why| format!("its items: {why}"));
+        }
         (Type::Map(value), DataType::Map(entries, _)) => {
             let DataType::Struct(entry) = entries.data_type() else { return Some("a map has entries".into()) };
             return match (entry[0].data_type(), misfit(value, entry[1].data_type(), times)) {

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, MapArray, StructArray, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, ListArray, MapArray, StructArray, TimestampMicrosecondArray, new_null_array,
+};
+use arrow::compute::kernels::cast_utils::Parser;
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Date32Type, Float32Type, Float64Type, Int64Type};
-use arrow::compute::kernels::cast_utils::Parser;
 
 use super::schema::Type;
 use crate::format::text;
@@ -21,7 +23,9 @@ pub(super) fn column(array: &ArrayRef, from: &Type, to: &DataType, times: Timest
         (Type::Record(record), DataType::Struct(fields)) => {
             let rows = array.as_struct();
             let columns = fields.iter().map(|f| match record.fields.iter().position(|inside| inside.name == *f.name()) {
-                Some(at) => column(rows.column(at), &record.fields[at].kind, f.data_type(), times).map_err(|e| within(f.name(), e)),
+                Some(at) => {
+                    column(rows.column(at), &record.fields[at].kind, f.data_type(), times).map_err(|e| within(f.name(), e))
+                }
                 None => Ok(new_null_array(f.data_type(), rows.len())),
             });
             let columns = columns.collect::<Result<Vec<_>, _>>()?;
@@ -46,7 +50,8 @@ pub(super) fn column(array: &ArrayRef, from: &Type, to: &DataType, times: Timest
         },
         (Type::Text, DataType::Timestamp(..)) => {
             let texts = array.as_string::<i32>();
-            let parsed = texts.iter().map(|text| text.map(|t| text::timestamp(t, times).ok_or_else(|| no(t, "TIMESTAMP"))).transpose());
+            let parsed =
+                texts.iter().map(|text| text.map(|t| text::timestamp(t, times).ok_or_else(|| no(t, "TIMESTAMP"))).transpose());
             let parsed: TimestampMicrosecondArray = parsed.collect::<Result<_, _>>()?;
             Ok(Arc::new(parsed.with_data_type(to.clone())))
         }

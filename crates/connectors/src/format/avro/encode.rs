@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch, StringArray, StructArray};
 use arrow::array::new_null_array;
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, MapArray, RecordBatch, StringArray, StructArray,
+};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow_avro::schema::{FingerprintStrategy, SCHEMA_METADATA_KEY};
@@ -155,7 +157,9 @@ fn type_of(data_type: &DataType, path: &str) -> Result<Value, String> {
             json!({"type": "bytes", "logicalType": "decimal", "precision": p, "scale": s})
         }
         DataType::Dictionary(_, value) => type_of(value, path)?,
-        DataType::List(item) | DataType::LargeList(item) => json!({"type": "array", "items": nested(item, &format!("{path}_item"))?}),
+        DataType::List(item) | DataType::LargeList(item) => {
+            json!({"type": "array", "items": nested(item, &format!("{path}_item"))?})
+        }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(entry) if entry[0].data_type() == &DataType::Utf8 => {
                 json!({"type": "map", "values": nested(&entry[1], &format!("{path}_value"))?})
@@ -173,12 +177,16 @@ fn type_of(data_type: &DataType, path: &str) -> Result<Value, String> {
 /// Why values of a column cannot be written as a type; nothing: they can.
 fn misfit(from: &DataType, to: &Type) -> Option<String> {
     let fits = match (to.value(), from) {
-        (Type::Boolean, DataType::Boolean) | (Type::Date, DataType::Date32) | (Type::Timestamp(_), DataType::Timestamp(..)) => true,
+        (Type::Boolean, DataType::Boolean) | (Type::Date, DataType::Date32) | (Type::Timestamp(_), DataType::Timestamp(..)) => {
+            true
+        }
         (Type::Int | Type::Long | Type::Double, DataType::Int8 | DataType::Int16 | DataType::Int32) => true,
         (Type::Int | Type::Long | Type::Double, DataType::UInt8 | DataType::UInt16) => true,
         (Type::Long, DataType::Int64 | DataType::UInt32 | DataType::UInt64) => true,
         (Type::Float | Type::Double, DataType::Float16 | DataType::Float32) | (Type::Double, DataType::Float64) => true,
-        (Type::Text | Type::Enum(_), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..)) => true,
+        (Type::Text | Type::Enum(_), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..)) => {
+            true
+        }
         (Type::Bytes | Type::Fixed(_), DataType::Binary | DataType::FixedSizeBinary(_)) => true,
         (Type::Bytes, DataType::LargeBinary | DataType::BinaryView) => true,
         (Type::Decimal(p, s, _), DataType::Decimal128(q, t) | DataType::Decimal256(q, t)) => s == t && p >= q,
@@ -215,7 +223,8 @@ fn written(array: &ArrayRef, kind: &Type, field: &Field) -> Result<ArrayRef, Str
             let columns = record.fields.iter().zip(fields).map(|(inside, field)| match rows.column_by_name(&inside.name) {
                 // Where the struct is NULL its fields are too, whatever the schema says of them.
                 Some(column) if rows.null_count() > 0 => {
-                    written(column, &inside.kind, &field.as_ref().clone().with_nullable(true)).map_err(|e| within(&inside.name, e))
+                    written(column, &inside.kind, &field.as_ref().clone().with_nullable(true))
+                        .map_err(|e| within(&inside.name, e))
                 }
                 Some(column) => written(column, &inside.kind, field).map_err(|e| within(&inside.name, e)),
                 None => Ok(new_null_array(field.data_type(), rows.len())),
@@ -247,7 +256,9 @@ fn written(array: &ArrayRef, kind: &Type, field: &Field) -> Result<ArrayRef, Str
             let numbers = numbers.as_primitive::<Int64Type>();
             Ok(Arc::new(match unit {
                 1000 => numbers.clone(),
-                1..1000 => numbers.try_unary::<_, Int64Type, _>(|n| overflow(n.checked_mul(1000 / unit))).map_err(|e| bare(&e))?,
+                1..1000 => {
+                    numbers.try_unary::<_, Int64Type, _>(|n| overflow(n.checked_mul(1000 / unit))).map_err(|e| bare(&e))?
+                }
                 _ => numbers.unary(|n| n.div_euclid(unit / 1000)),
             }))
         }
@@ -263,9 +274,8 @@ fn overflow(number: Option<i64>) -> Result<i64, arrow::error::ArrowError> {
 fn enumerated(texts: &ArrayRef, symbols: &[String]) -> Result<ArrayRef, String> {
     let place = |text: &str| {
         let at = symbols.iter().position(|symbol| symbol == text);
-        at.map(|at| at as i32).ok_or_else(|| {
-            format!("'{}' is none of the enum's {}", snippet(text.as_bytes()), symbols.join(", "))
-        })
+        at.map(|at| at as i32)
+            .ok_or_else(|| format!("'{}' is none of the enum's {}", snippet(text.as_bytes()), symbols.join(", ")))
     };
     let keys = texts.as_string::<i32>().iter().map(|text| text.map(place).transpose()).collect::<Result<Int32Array, _>>()?;
     let values = Arc::new(StringArray::from_iter_values(symbols));

@@ -147,7 +147,8 @@ impl Payload for AvroPayload {
             Some(Known::Fits(_)) => None,
             Some(Known::Unfit(why)) => Some((reason::SCHEMA, format!("schema {id} does not fit the table: {why}"))),
             None => {
-                let why = self.missing.as_ref().filter(|(missing, _)| *missing == id).map_or("it was not asked for", |(_, why)| why);
+                let why =
+                    self.missing.as_ref().filter(|(missing, _)| *missing == id).map_or("it was not asked for", |(_, why)| why);
                 Some((reason::SCHEMA, format!("the registry has no schema {id}: {why}")))
             }
         }
@@ -191,11 +192,10 @@ impl Payload for AvroPayload {
             return Ok(Some(rows));
         }
         // The rows of each schema, then all of them in the order of the records.
-        let mut batches: Vec<Option<RecordBatch>> = vec![None; self.known.len()];
+        let nothing = RecordBatch::new_empty(Arc::clone(&self.schema));
+        let mut batches = Vec::with_capacity(self.known.len());
         for at in 0..self.known.len() {
-            if self.fed.contains(&at) {
-                batches[at] = Some(self.rows_of(at)?);
-            }
+            batches.push(if self.fed.contains(&at) { self.rows_of(at)? } else { nothing.clone() });
         }
         let mut next = vec![0; self.known.len()];
         let order = self.fed.iter().map(|at| {
@@ -203,15 +203,13 @@ impl Payload for AvroPayload {
             (*at, next[*at] - 1)
         });
         let order: Vec<(usize, usize)> = order.collect();
-        let nothing = RecordBatch::new_empty(Arc::clone(&self.schema));
-        let batches: Vec<&RecordBatch> = batches.iter().map(|batch| batch.as_ref().unwrap_or(&nothing)).collect();
         self.fed.clear();
         match self.schema.fields().is_empty() {
             true => {
                 let options = RecordBatchOptions::new().with_row_count(Some(order.len()));
                 RecordBatch::try_new_with_options(Arc::clone(&self.schema), Vec::new(), &options)
             }
-            false => interleave_record_batch(&batches, &order),
+            false => interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &order),
         }
         .map(Some)
         .map_err(|e| bare(&e))

@@ -231,7 +231,8 @@ impl Parser {
 
     fn object(&mut self, object: &Map<String, Value>, namespace: &str) -> Result<Type, String> {
         let text = |key: &str| object.get(key).and_then(Value::as_str);
-        let inside = |key: &str| object.get(key).ok_or_else(|| format!("'{key}' is missing in {}", Value::Object(object.clone())));
+        let inside =
+            |key: &str| object.get(key).ok_or_else(|| format!("'{key}' is missing in {}", Value::Object(object.clone())));
         let kind = match inside("type")? {
             Value::String(kind) => kind.as_str(),
             nested => return self.of(nested, namespace),
@@ -240,7 +241,11 @@ impl Parser {
             "array" => {
                 let item = self.of(inside("items")?, namespace)?;
                 // A record of a few bytes could hold 2 billion of them.
-                if item.takes_no_bytes() { Err("the items of an array take no bytes".into()) } else { Ok(Type::Array(Box::new(item))) }
+                if item.takes_no_bytes() {
+                    Err("the items of an array take no bytes".into())
+                } else {
+                    Ok(Type::Array(Box::new(item)))
+                }
             }
             "map" => Ok(Type::Map(Box::new(self.of(inside("values")?, namespace)?))),
             "record" | "error" | "enum" | "fixed" => {

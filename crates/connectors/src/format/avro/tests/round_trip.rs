@@ -210,7 +210,10 @@ fn a_sinks_own_schema_holds_what_sql_has() {
     let table = table(&columns, &[("record_name", "com.example.Order"), ("record_doc", "An order.")]);
     let text = crate::format::avro::schema_of(&table.schema(), &config(&table)).unwrap();
     let schema: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&schema["name"], &schema["namespace"], &schema["doc"]), (&json!("Order"), &json!("com.example"), &json!("An order.")));
+    assert_eq!(
+        (&schema["name"], &schema["namespace"], &schema["doc"]),
+        (&json!("Order"), &json!("com.example"), &json!("An order."))
+    );
     assert_eq!(schema["fields"][0], json!({"name": "id", "type": "string"}));
     assert_eq!(schema["fields"][1], json!({"name": "n", "type": ["null", "long"], "default": null}));
     assert_eq!(schema["fields"][5]["type"][1]["name"], "Order_place");
@@ -235,7 +238,9 @@ fn rows_that_the_registered_schema_cannot_take_are_refused_with_the_field() {
     let whole = [("id", text.clone()), ("n", int.clone()), ("kind", text.clone())];
     assert!(refused(&whole[..2]).contains("field kind: no column has its name"));
     assert!(refused(&[&whole[..], &[("more", int.clone())]].concat()).contains("no field more"));
-    assert!(refused(&[("id", int.clone()), ("n", int), ("kind", text)]).contains("field id: it is string, and the column is INT"));
+    assert!(
+        refused(&[("id", int.clone()), ("n", int), ("kind", text)]).contains("field id: it is string, and the column is INT")
+    );
 
     let encoder = of(&whole).unwrap();
     let rows = |id: Option<&str>, kind: &str| {
