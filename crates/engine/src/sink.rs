@@ -76,6 +76,12 @@ pub trait Sink: Send {
         Vec::new()
     }
 
+    /// Whether it takes more now. While it does not, its feed holds what comes, and of a keyed sink that is updated only the
+    /// newest row of each key.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// Takes the outputs of one epoch. May buffer; must not wait for long.
     fn write(&mut self, output: &EpochOutput) -> Result<()>;
 

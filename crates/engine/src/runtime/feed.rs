@@ -136,6 +136,7 @@ impl Feed {
             self.queue.release(bytes);
             return Ok(());
         }
+        let waits = self.trigger > 0 || !self.sink.is_ready();
         let pending = self.pending.entry(output.task).or_default();
         pending.rows += rows;
         pending.bytes += bytes;
@@ -144,7 +145,7 @@ impl Feed {
             (Some(coalesce), Some(last)) => {
                 last.batches.append(&mut output.batches);
                 (last.epoch, last.clock) = (output.epoch, output.clock);
-                if self.trigger > 0 && pending.rows > 2 * pending.coalesced + 8192 {
+                if waits && pending.rows > 2 * pending.coalesced + 8192 {
                     last.batches = coalesce.newest(&last.batches)?;
                     pending.rows = last.rows();
                     pending.coalesced = pending.rows;
@@ -203,7 +204,7 @@ impl Feed {
         let due =
             force || self.trigger == 0 || self.queue.is_full() || self.last_round.is_none_or(|last| now - last >= self.trigger);
         let stopwatch = Stopwatch::start();
-        if due && !self.pending.is_empty() {
+        if due && !self.pending.is_empty() && self.sink.is_ready() {
             self.write_pending()?;
             self.last_round = Some(now);
         }
