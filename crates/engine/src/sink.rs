@@ -36,6 +36,8 @@ pub enum Flushed {
     All,
     /// Not everything yet; call again.
     Pending,
+    /// As pending; and it failed before, and whether it works now is not known yet.
+    Trying,
 }
 
 /// A table to write to, resolved. One per sink of a pipeline, used by one thread at a time.

@@ -41,6 +41,8 @@ pub(super) struct CassandraSink {
     /// To be written, not on its way.
     waiting: Vec<Chunk>,
     on_its_way: Option<Receiver<Landed>>,
+    /// Whether the last that landed had failed.
+    failing: bool,
 }
 
 impl CassandraSink {
@@ -58,7 +60,7 @@ impl CassandraSink {
         let delete = client.prepare(ddl::delete(&full, &names(&key)), &place)?;
         let coalesce = Coalesce::new(node.schema.clone(), node.key.clone())?;
         let (concurrency, waiting) = (config.concurrency, Vec::new());
-        Ok(Self { client, place, concurrency, insert, delete, columns, key, coalesce, waiting, on_its_way: None })
+        Ok(Self { client, place, concurrency, insert, delete, columns, key, coalesce, waiting, on_its_way: None, failing: false })
     }
 
     /// The rows of a batch, to be written at this clock.
@@ -110,15 +112,21 @@ impl Sink for CassandraSink {
         }
         let Some(told) = &self.on_its_way else { return Ok(Flushed::All) };
         match told.recv_timeout(WAIT) {
+            Err(RecvTimeoutError::Timeout) if self.failing => Ok(Flushed::Trying),
             Err(RecvTimeoutError::Timeout) => Ok(Flushed::Pending),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(Error::permanent(format!("{}: writing has failed: see the log", self.place)))
             }
             Ok(landed) => {
                 self.on_its_way = None;
-                self.waiting = landed.left;
+                self.failing = landed.failure.is_some();
+                drop(self.waiting.splice(..0, landed.left));
                 failpoint::reach("cassandra.written");
-                landed.failure.map_or(Ok(Flushed::All), Err)
+                match landed.failure {
+                    Some(error) => Err(error),
+                    None if self.waiting.is_empty() => Ok(Flushed::All),
+                    None => Ok(Flushed::Pending),
+                }
             }
         }
     }

@@ -298,7 +298,8 @@ impl Work for Feed {
                 self.sink.close().map_err(|e| e.within(&self.name))?;
                 return Ok(Next::Ended);
             }
-            Ok(_) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
+            Ok(Flushed::Trying) => {}
+            Ok(Flushed::All | Flushed::Pending) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
             Err(e) => self.failed(e, now)?,
         }
         Ok(Next::Queue(TICK))
