@@ -8,6 +8,7 @@ pub mod format;
 pub mod registry;
 
 pub mod blackhole;
+pub mod cassandra;
 pub mod console;
 pub mod delta;
 pub mod filesystem;

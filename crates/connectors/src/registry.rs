@@ -37,6 +37,7 @@ impl Default for Registry {
         registry.add(&crate::log::DESCRIPTION, crate::log::connector());
         registry.add(&crate::table::DESCRIPTION, crate::table::connector());
         registry.add(&crate::delta::DESCRIPTION, crate::delta::connector());
+        registry.add(&crate::cassandra::DESCRIPTION, crate::cassandra::connector());
         registry
     }
 }

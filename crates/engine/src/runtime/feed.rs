@@ -138,6 +138,7 @@ impl Feed {
         }
         let newest = &self.queue.stats().newest;
         output.batches.iter().for_each(|batch| newest.push(batch.change, output.clock, &batch.rows));
+        let waits = self.trigger > 0 || !self.sink.is_ready();
         let pending = self.pending.entry(output.task).or_default();
         pending.rows += rows;
         pending.bytes += bytes;
@@ -146,7 +147,7 @@ impl Feed {
             (Some(coalesce), Some(last)) => {
                 last.batches.append(&mut output.batches);
                 (last.epoch, last.clock) = (output.epoch, output.clock);
-                if self.trigger > 0 && pending.rows > 2 * pending.coalesced + 8192 {
+                if waits && pending.rows > 2 * pending.coalesced + 8192 {
                     last.batches = coalesce.newest(&last.batches)?;
                     pending.rows = last.rows();
                     pending.coalesced = pending.rows;
@@ -205,7 +206,7 @@ impl Feed {
         let due =
             force || self.trigger == 0 || self.queue.is_full() || self.last_round.is_none_or(|last| now - last >= self.trigger);
         let stopwatch = Stopwatch::start();
-        if due && !self.pending.is_empty() {
+        if due && !self.pending.is_empty() && self.sink.is_ready() {
             self.write_pending()?;
             self.last_round = Some(now);
         }
@@ -299,7 +300,8 @@ impl Work for Feed {
                 self.sink.close().map_err(|e| e.within(&self.name))?;
                 return Ok(Next::Ended);
             }
-            Ok(_) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
+            Ok(Flushed::Trying) => {}
+            Ok(Flushed::All | Flushed::Pending) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
             Err(e) => self.failed(e, now)?,
         }
         Ok(Next::Queue(TICK))

@@ -44,6 +44,7 @@ mod worker;
 
 pub use assembly::{Assembly, Control, StopHandle};
 pub use bindings::Bindings;
+pub use coalesce::Coalesce;
 pub use part::{Next, Part, Stage, Work};
 pub use pipeline::Pipeline;
 pub use settings::Settings;
