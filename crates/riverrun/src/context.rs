@@ -54,7 +54,8 @@ pub struct StreamContext {
 
 impl StreamContext {
     /// A context with the tables and views that a script of CREATE statements declares. Of its SET statements those hold
-    /// that need no checkpoint: `pipeline.name`, `trigger.interval`, `progress.interval`, `state.ttl`.
+    /// that need no checkpoint: `pipeline.name`, `trigger.interval`, `progress.interval`, `state.ttl`,
+    /// `state.backend`, `state.path`, `state.memory`.
     ///
     /// # Errors
     /// What is wrong with the script, with its place.
@@ -145,7 +146,7 @@ impl StreamContext {
     /// The graph as `riverrun explain` prints it.
     pub fn explain(&self) -> Result<String> {
         let outputs = self.outputs.iter().map(|o| Output { query: o.query.clone(), sink: o.sink.clone() }).collect();
-        Ok(self.plan(outputs)?.explain())
+        Ok(self.plan(outputs)?.explain() + &crate::state::explain(&self.settings, &self.context))
     }
 
     fn plan(&self, outputs: Vec<Output>) -> Result<Graph> {
@@ -159,11 +160,12 @@ impl StreamContext {
         let graph = self.plan(outputs)?;
         let bindings = Bindings::open(&graph, &self.registry, &self.context, &mut self.sinks, false)?;
         let settings = Settings {
-            name: self.context.pipeline,
+            name: self.context.pipeline.clone(),
             bounded,
             trigger_interval: self.settings.trigger_interval,
             progress_interval: self.settings.progress_interval,
             listeners: self.listeners,
+            disk: crate::state::open(&self.settings, &self.context)?,
             ..Settings::default()
         };
         Pipeline::start(&graph, bindings, settings, self.context.clock)

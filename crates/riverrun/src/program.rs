@@ -123,6 +123,7 @@ impl Program {
             checkpoint_keep: self.settings.checkpoint_keep,
             journal_dir: Some(local.join("journal")),
             checkpoint_interval: self.settings.checkpoint_interval,
+            disk: crate::state::open(&self.settings, &self.context)?,
             ..settings
         };
         let bindings =
@@ -153,6 +154,11 @@ impl Program {
     /// The pipeline's folder in the data directory.
     pub fn local_folder(&self) -> PathBuf {
         self.context.data_dir.join("checkpoints").join(&self.context.pipeline)
+    }
+
+    /// The graph and where its state lies, as `riverrun explain` prints them.
+    pub fn explain(&self) -> String {
+        self.graph.explain() + &crate::state::explain(&self.settings, &self.context)
     }
 
     /// Wall time.

@@ -9,6 +9,7 @@ use riverrun_engine::Result;
 use riverrun_engine::graph::NodeId;
 use riverrun_engine::journal::{Journal, LocalJournal};
 use riverrun_engine::runtime::{Assembly, Bindings, Control, Next, Part, Settings, Stage};
+use riverrun_engine::state::Disk;
 use riverrun_engine::time::{Clock, Micros};
 
 use crate::checkpoints::SimStorage;
@@ -44,7 +45,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a life on the world; a journal in files is kept in `directory`.
+    /// Starts a life on the world; a journal in files, and state on disk, are kept in `directory`.
     ///
     /// # Errors
     /// Those of the engine.
@@ -62,7 +63,9 @@ impl Running {
             }
         };
         let storage = SimStorage { world: world.clone(), life };
-        let settings = Settings { checkpoints: Some(Arc::new(storage)), ..settings };
+        // Every other life keeps its state on disk, and goes on from the checkpoints of one that kept it in memory.
+        let disk = (life % 2 == 1).then(|| Disk::open(directory.join("state"), 1 << 20)).transpose()?;
+        let settings = Settings { checkpoints: Some(Arc::new(storage)), disk, ..settings };
         Self::assemble(world, life, journal, settings)
     }
 

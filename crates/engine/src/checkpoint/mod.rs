@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::NodeId;
 use crate::operator::StatePart;
+use crate::state::Disk;
 use crate::time::Micros;
 
 pub use manifest::{DataFile, Manifest, OperatorState, PartPlace};
@@ -136,6 +137,8 @@ struct Chain {
 pub struct Checkpoints {
     storage: Arc<dyn Storage>,
     keep: usize,
+    /// Where data files are copied to when they are read. `None`: they are read into memory.
+    disk: Option<Arc<Disk>>,
     origin: Origin,
     /// The graph's nodes.
     nodes: Vec<Operator>,
@@ -145,7 +148,12 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// In `storage`, the newest `keep` of each task (at least one).
     pub fn new(storage: Arc<dyn Storage>, keep: usize, origin: Origin, nodes: Vec<Operator>) -> Self {
-        Self { storage, keep: keep.max(1), origin, nodes, chains: Mutex::default() }
+        Self { storage, keep: keep.max(1), disk: None, origin, nodes, chains: Mutex::default() }
+    }
+
+    /// What is read is copied to this disk, so that a state need not be in memory as a whole to be taken up.
+    pub fn reading_through(self, disk: Option<Arc<Disk>>) -> Self {
+        Self { disk, ..self }
     }
 }
 

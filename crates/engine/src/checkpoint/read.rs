@@ -1,7 +1,8 @@
 //! Reading: the newest intact checkpoint of a task, and what is there at all.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::encoding::decode;
@@ -10,7 +11,8 @@ use super::names::{self, FileKind, TaskFile};
 use super::storage::Storage;
 use super::{Chain, Checkpoint, Checkpoints, MadeBy, Operator, checksum, version_1};
 use crate::graph::NodeId;
-use crate::operator::StatePart;
+use crate::operator::{PartRows, StatePart, StoredRows};
+use crate::state::disk::{Extent, Space};
 use crate::{Error, Result};
 
 /// Data files that are read at once.
@@ -90,7 +92,11 @@ impl Checkpoints {
             Err(why) => return Ok(Err(why)),
         };
         self.check_origin(&manifest.origin)?;
-        let states = match read_states(self.storage.as_ref(), &manifest)? {
+        let states = match &self.disk {
+            None => read_states(self.storage.as_ref(), &manifest)?,
+            Some(disk) => copy_states(self.storage.as_ref(), &manifest, &disk.space()?)?,
+        };
+        let states = match states {
             Ok(states) => states,
             Err(why) => return Ok(Err(why)),
         };
@@ -144,31 +150,72 @@ pub fn read_manifest(storage: &dyn Storage, name: &str) -> Result<Intact<Manifes
 
 /// Whether all state of a checkpoint is there and as it was written.
 pub fn verify(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<()>> {
-    for_each_part(storage, manifest, &mut |_, part, bytes| decode(bytes, part.length).map(drop))
+    let check = &mut |_: (usize, usize), part: &PartPlace, bytes: &[u8]| decode(bytes, part.length).map(drop);
+    for_each_part(storage, manifest, FILES_AT_ONCE, check)
 }
 
 fn read_states(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<States>> {
     let mut rows: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
-    let read = for_each_part(storage, manifest, &mut |(operator, index), part, bytes| {
-        rows[operator][index] = Some(StatePart { number: part.number, rows: decode(bytes, part.length)? });
+    let read = for_each_part(storage, manifest, FILES_AT_ONCE, &mut |(operator, index), part, bytes| {
+        rows[operator][index] = Some(StatePart { number: part.number, rows: decode(bytes, part.length)?.into() });
         Ok(())
     })?;
+    Ok(read.map(|()| by_node(manifest, rows)))
+}
+
+fn by_node(manifest: &Manifest, parts: Vec<Vec<Option<StatePart>>>) -> States {
     let nodes = manifest.operators.iter().map(|o| o.node);
-    Ok(read.map(|()| nodes.zip(rows.into_iter().map(|parts| parts.into_iter().flatten().collect())).collect()))
+    nodes.zip(parts.into_iter().map(|parts| parts.into_iter().flatten().collect())).collect()
+}
+
+/// A part in a file of this process. Its checksum has been seen to fit.
+#[derive(Debug)]
+struct Copied {
+    extent: Extent,
+    bytes: usize,
+    length: u64,
+}
+
+impl StoredRows for Copied {
+    fn load(&self) -> Result<RecordBatch> {
+        let bytes = self.extent.bytes(0, self.bytes)?;
+        decode(&bytes, self.length).map_err(|why| Error::permanent(format!("a part of a checkpoint: {why}")))
+    }
+}
+
+/// The same with the parts on disk, as they are stored: one data file at a time is in memory.
+fn copy_states(storage: &dyn Storage, manifest: &Manifest, space: &Arc<Space>) -> Result<Intact<States>> {
+    let mut rows: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
+    let mut failed = None;
+    let read = for_each_part(storage, manifest, 1, &mut |(operator, index), part, bytes| match space.put(bytes) {
+        Ok(extent) => {
+            let copied = Copied { extent, bytes: bytes.len(), length: part.length };
+            rows[operator][index] = Some(StatePart { number: part.number, rows: PartRows::Stored(Arc::new(copied)) });
+            Ok(())
+        }
+        Err(e) => {
+            failed = Some(e);
+            Err("it cannot be copied".into())
+        }
+    })?;
+    match failed {
+        Some(e) => Err(e),
+        None => Ok(read.map(|()| by_node(manifest, rows))),
+    }
 }
 
 /// Takes the stored bytes of a part, by (operator, part).
 type TakePart<'a> = dyn FnMut((usize, usize), &PartPlace, &[u8]) -> Intact<()> + 'a;
 
-/// Gives the bytes of each part, by (operator, part), some files at a time.
-fn for_each_part(storage: &dyn Storage, manifest: &Manifest, take: &mut TakePart<'_>) -> Result<Intact<()>> {
+/// Gives the bytes of each part, by (operator, part), so many files at a time.
+fn for_each_part(storage: &dyn Storage, manifest: &Manifest, at_once: usize, take: &mut TakePart<'_>) -> Result<Intact<()>> {
     let mut by_file: Vec<Vec<((usize, usize), &PartPlace)>> = vec![Vec::new(); manifest.files.len()];
     for (o, operator) in manifest.operators.iter().enumerate() {
         for (p, part) in operator.parts.iter().enumerate() {
             by_file[part.file].push(((o, p), part));
         }
     }
-    for (files, parts) in manifest.files.chunks(FILES_AT_ONCE).zip(by_file.chunks(FILES_AT_ONCE)) {
+    for (files, parts) in manifest.files.chunks(at_once).zip(by_file.chunks(at_once)) {
         let names: Vec<String> = files.iter().map(|f| f.name.clone()).collect();
         for ((file, parts), bytes) in files.iter().zip(parts).zip(storage.get_many(&names)?) {
             let taken = whole(bytes, file.bytes)

@@ -27,7 +27,7 @@ pub fn rows(seed: u64, count: usize) -> RecordBatch {
 }
 
 pub fn numbered(number: u64, count: usize) -> StatePart {
-    StatePart { number: Some(number), rows: rows(number, count) }
+    StatePart { number: Some(number), rows: rows(number, count).into() }
 }
 
 pub fn at(epoch: u64, states: Vec<(NodeId, Vec<StatePart>)>) -> Checkpoint {

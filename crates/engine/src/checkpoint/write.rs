@@ -216,13 +216,14 @@ impl<'a> DataWriter<'a> {
 
     /// Takes a new part; gives its place.
     fn write(&mut self, part: &StatePart) -> Result<PartPlace> {
-        let Encoded { stored, length } = encode(&part.rows)?;
+        let rows = part.rows.load()?;
+        let Encoded { stored, length } = encode(&rows)?;
         if !self.open.is_empty() && self.open.len() + stored.len() > FILE_BYTES {
             self.finish()?;
         }
         let place = PartPlace {
             number: part.number,
-            rows: part.rows.num_rows() as u64,
+            rows: rows.num_rows() as u64,
             file: self.files.len(),
             offset: self.open.len() as u64,
             bytes: stored.len() as u64,

@@ -334,7 +334,7 @@ fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<
     let storage = settings.checkpoints.clone().filter(|_| !settings.bounded)?;
     let operator = |node: &Node| Operator { name: node.name.clone(), identity: node.identity.clone() };
     let nodes = graph.nodes.iter().map(operator).collect();
-    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes))
+    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes).reading_through(settings.disk.clone()))
 }
 
 /// The life of the pipeline that goes on, and whether it has to begin: the journal's, or the one that a reset of the

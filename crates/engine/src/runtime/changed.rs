@@ -10,6 +10,7 @@ use super::recovery::FoundTask;
 use crate::checkpoint::{Checkpoint, MadeBy, Operator};
 use crate::journal::Genesis;
 use crate::membership::{Change, Membership};
+use crate::state::Backend;
 use crate::time::Micros;
 use crate::{Error, Result};
 
@@ -26,7 +27,7 @@ impl Opening {
         let states = checkpoint.states.into_iter().zip(operators);
         let kept = states.map(|((_, parts), Operator { name, identity })| Kept { name, identity, parts }).collect();
         // Which operators keep state they tell by giving some, empty as they are.
-        let stateful = Dataflow::new(&self.graph, task, self.shared.stats.clone())?.snapshot()?;
+        let stateful = Dataflow::new(&self.graph, task, self.shared.stats.clone(), &Backend::Memory)?.snapshot()?;
         let wanted = stateful.iter().map(|(node, _)| {
             let of = &self.graph.nodes[*node];
             Wanted { node: *node, name: &of.name, identity: &of.identity }

@@ -88,7 +88,8 @@ impl Opening {
         let records = records.split_off(records.len() - repeat);
         let open = |place: &Place| self.open(*place, checkpoint.as_ref(), genesis);
         let inputs = self.places[number].iter().map(open).collect::<Result<Vec<_>>>()?;
-        let dataflow = Dataflow::new(&self.graph, number, self.shared.stats.clone())?;
+        let backend = self.shared.settings.backend()?;
+        let dataflow = Dataflow::new(&self.graph, number, self.shared.stats.clone(), &backend)?;
         let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
         if let Some(checkpoint) = checkpoint {
             let checkpoint = self.adopted(number, checkpoint)?;

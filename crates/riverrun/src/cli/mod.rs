@@ -120,7 +120,7 @@ fn run(cli: Cli) -> Result<()> {
             let (sources, sinks) = (program.graph.sources().count(), program.graph.sinks().count());
             println!("{}: fine; it reads {sources} and writes {sinks} tables", args.script.display());
         }),
-        Command::Explain(args) => args.load().map(|program| print!("{}", program.graph.explain())),
+        Command::Explain(args) => args.load().map(|program| print!("{}", program.explain())),
         Command::Generate(generate) => generate.run(),
         Command::Sql(sql) => sql.run(),
         Command::Top(top) => top.run(),

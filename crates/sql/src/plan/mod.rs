@@ -36,7 +36,7 @@ use crate::script::{Insert, Script};
 use crate::suggest;
 pub use batch::{BatchQuery, batch_plan};
 use refusal::{Refusal, Result};
-pub use settings::Settings;
+pub use settings::{Settings, StateBackend};
 use sinks::Sinks;
 use steps::Steps;
 
