@@ -40,9 +40,9 @@ INSERT INTO folder SELECT k, n, place, last_five FROM steps;
 class Pipeline:
     """A pipeline on topics of its own, its instances, and what must come out."""
 
-    def __init__(self, kafka, riverrun, folder, keys):
+    def __init__(self, kafka, riverrun, folder, keys, script=SCRIPT):
         self.client = {"bootstrap.servers": kafka["KAFKA_BROKERS"]}
-        self.riverrun, self.folder, self.keys = riverrun, folder, keys
+        self.riverrun, self.folder, self.keys, self.script = riverrun, folder, keys, script
         self.input = new_topic(self.client, PARTITIONS)
         self.name, self.output = f"group-{self.input}", f"{self.input}-copies"
         self.lake, self.files = folder / "lake", folder / "files"
@@ -54,7 +54,7 @@ class Pipeline:
             "NAME": self.name, "BROKERS": self.client["bootstrap.servers"], "INPUT": self.input, "OUTPUT": self.output, "LAKE": self.lake,
             "FOLDER": self.files,
         }
-        run = Run(self.riverrun, SCRIPT, self.folder, *(["--instance", instance] if instance else []), log=log, **variables)
+        run = Run(self.riverrun, self.script, self.folder, *(["--instance", instance] if instance else []), log=log, **variables)
         self.runs.append(run)
         return run
 

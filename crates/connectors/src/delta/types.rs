@@ -53,6 +53,8 @@ fn is_binary(data_type: &DataType) -> bool {
 ///
 /// Whether a column may be NULL is no difference: a NULL for a NOT NULL column is an error when it comes.
 pub(super) fn difference(rows: &Schema, table: &Schema) -> Option<String> {
+    let stored = |field: &FieldRef| field.as_ref().clone().with_data_type(signed(field.data_type()).clone());
+    let rows = &Schema::new(rows.fields().iter().map(stored).collect::<Vec<_>>());
     let mut lines = unlike(rows, table);
     for field in table.fields().iter().filter(|f| rows.field_with_name(f.name()).is_err()) {
         lines.push(format!("column {} ({}) of the table is missing", field.name(), sql_type(field.data_type())));
@@ -88,5 +90,16 @@ pub(super) fn same(a: &DataType, b: &DataType) -> bool {
         (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
         (a, b) if is_binary(a) && is_binary(b) => true,
         (a, b) => a == b,
+    }
+}
+
+/// What a column of a new table would be: Delta has no unsigned numbers.
+fn signed(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::UInt8 => &DataType::Int8,
+        DataType::UInt16 => &DataType::Int16,
+        DataType::UInt32 => &DataType::Int32,
+        DataType::UInt64 => &DataType::Int64,
+        other => other,
     }
 }

@@ -15,6 +15,7 @@
 mod adopt;
 mod assembly;
 mod assignment;
+mod backlog;
 mod backoff;
 mod bindings;
 mod changed;
@@ -29,6 +30,7 @@ mod keeper;
 mod latency;
 mod open;
 mod part;
+mod pending;
 mod pipeline;
 mod positions;
 mod queue;
@@ -41,6 +43,7 @@ mod watermark;
 mod worker;
 
 pub use assembly::{Assembly, Control, StopHandle};
+pub use backoff::Backoff;
 pub use bindings::Bindings;
 pub use part::{Next, Part, Stage, Work};
 pub use pipeline::Pipeline;
