@@ -35,7 +35,7 @@ def test_killed_at_every_place(kafka, riverrun, tmp_path, seed, request, monkeyp
                 run.process.kill()
             assert run.process.wait() == -signal.SIGKILL, run.said()
     monkeypatch.delenv("RIVERRUN_FAILPOINT")
-    assert len(missed) <= 3, missed
+    assert len(missed) <= 3, f"not reached: {missed}"
     sending.done()
     with pipeline.start() as run:
         pipeline.close_windows()

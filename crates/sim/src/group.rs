@@ -260,10 +260,9 @@ impl Membership for Member {
         let group = &mut state.bus.group;
         for task in tasks {
             group.taken.remove(&(self.life, *task));
-            // Of a task that was lost meanwhile nothing is left to release.
-            if group.owns(self.life, *task)
-                && let Some(heir) = group.heir.remove(task)
-            {
+            // Of a task that was lost meanwhile nothing is left to release. Who was to get it may be gone.
+            if group.owns(self.life, *task) {
+                let heir = group.heir.remove(task).unwrap_or(self.life);
                 group.give(*task, heir);
             }
         }

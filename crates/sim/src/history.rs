@@ -91,16 +91,23 @@ impl State {
 
     /// Whether the epochs that happened have read all records, and the tables have what they gave.
     pub fn is_done(&self) -> bool {
-        let mut partitions = (0..).zip(&self.topic.partitions);
-        let read = partitions.all(|(partition, entries)| {
-            let task = if self.plan.tasks == 1 { 0 } else { partition as usize };
-            let read = self.history.position(task, partition, u64::MAX);
-            entries.last().is_none_or(|last| read.is_some_and(|read| read > last.offset))
-        });
-        let tasks = || 0..self.plan.tasks as usize;
-        let landed =
-            |sink: usize| tasks().all(|task| self.tables[sink].landed_to(task as u32) >= self.needed(sink, task, u64::MAX));
-        read && (0..self.tables.len()).all(landed)
+        self.lacking().is_empty()
+    }
+
+    /// What is lacking of that.
+    pub fn lacking(&self) -> String {
+        let is_unread = |(partition, entries): &(u32, &Vec<crate::source::Entry>)| {
+            let task = if self.plan.tasks == 1 { 0 } else { *partition as usize };
+            let read = self.history.position(task, *partition, u64::MAX);
+            entries.last().is_some_and(|last| read.is_none_or(|read| read <= last.offset))
+        };
+        if let Some((partition, _)) = (0..).zip(&self.topic.partitions).find(is_unread) {
+            return format!("partition {partition} is not read to its end");
+        }
+        let pairs = (0..self.tables.len()).flat_map(|sink| (0..self.plan.tasks as usize).map(move |task| (sink, task)));
+        let mut lacks =
+            pairs.filter(|(sink, task)| self.tables[*sink].landed_to(*task as u32) < self.needed(*sink, *task, u64::MAX));
+        lacks.next().map_or_else(String::new, |(sink, task)| format!("{} lacks rows of task {task}", self.tables[sink].name))
     }
 
     /// The last epoch up to `epoch` that gave a sink rows; 0: none did.

@@ -92,7 +92,8 @@ pub fn run(seed: u64, fault: Option<Fault>, traced: bool) -> Outcome {
 pub fn begin_step(world: &World) -> bool {
     let mut state = world.state();
     if state.step > MOST_STEPS {
-        state.violate(|| "it does not come to its end".to_owned());
+        let lacking = state.lacking();
+        state.violate(|| format!("it does not come to its end: {lacking}"));
     }
     if state.breach.is_some() {
         return false;

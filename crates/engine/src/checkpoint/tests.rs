@@ -314,7 +314,7 @@ const VERSION_2_DATA: (&str, &[u8]) =
     ("task-0/00000000000000000001-c7ba5b654b9e0689.data", include_bytes!("fixtures/version-2.data"));
 const VERSION_3: &[u8] = include_bytes!("fixtures/version-3.manifest");
 const VERSION_3_DATA: (&str, &[u8]) =
-    ("task-0/00000000000000000001-0000000000000000.data", include_bytes!("fixtures/version-3.data"));
+    ("task-0/00000000000000000001-72c3f3d21fd21a21.data", include_bytes!("fixtures/version-3.data"));
 
 #[test]
 fn what_earlier_versions_wrote_is_read() {

@@ -19,7 +19,9 @@ fn handed(epoch: u64, rows: usize) -> Handed {
 /// A backlog that was handed so many rows an epoch, from epoch 1.
 fn backlog(keep: usize, rows: &[usize]) -> Backlog {
     let mut backlog = Backlog::new(keep);
-    rows.iter().zip(1..).for_each(|(rows, epoch)| drop(hand(&mut backlog, epoch, *rows)));
+    rows.iter().zip(1..).for_each(|(rows, epoch)| {
+        hand(&mut backlog, epoch, *rows);
+    });
     backlog
 }
 
