@@ -157,6 +157,30 @@ def test_a_store_that_is_away_for_a_while_stops_nothing(riverrun, sample, expect
     assert written(tmp_path) == expected
 
 
+def test_a_store_that_is_away_at_the_start_is_waited_for(riverrun, sample, expected, apart, tmp_path, monkeypatch):
+    apart.run("start", "s3")
+    env = apart.env()
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    client, bucket = connect(env), "checkpoints-late"
+    client.create_bucket(Bucket=bucket)
+    variables = {"INPUT": sample, "LOCATION": f"s3://{bucket}"}
+    monkeypatch.setenv("RIVERRUN_FAILPOINT", "checkpoint.before-deletion:3")
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        assert run.ends() == -signal.SIGKILL, run.said()
+    monkeypatch.delenv("RIVERRUN_FAILPOINT")
+    apart.run("kill", "s3")
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        run.wait_for("trying again until it passes")
+        assert run.stop() == 0 and "stopped before it could start" in run.said(), run.said()
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        run.wait_for("trying again until it passes")
+        apart.run("start", "s3")
+        assert run.ends(120) == 0, run.said()
+        assert run.said().count("trying again until it passes") == 1, "told once"
+    assert written(tmp_path) == expected
+
+
 def test_what_is_wrong_with_the_store_is_told(riverrun, sample, store, tmp_path, monkeypatch):
     _, bucket = store
     for location, told in [(f"s3://{bucket}-missing/x", "NoSuchBucket"), ("gopher://x", "no store of this kind")]:
