@@ -80,8 +80,9 @@ impl Keeper {
     /// Writes the checkpoints that may be; gives the positions that they hold.
     fn keep_checkpoints(&self, checkpoints: &Checkpoints, over: bool) -> Result<Vec<(Place, i64)>> {
         let mut positions = Vec::new();
+        let ahead = self.shared.positions.take_safe();
         if is_planted(Fault::PositionsAheadOfState) {
-            positions = self.shared.positions.take_safe();
+            positions = ahead;
         }
         for (task, slot) in self.shared.checkpoints.iter().enumerate() {
             let held = |term: u64| self.shared.terms.holds(task as u32, term);

@@ -155,11 +155,11 @@ impl Task {
         let (epoch, at, took) = self.checkpointed;
         let now = self.shared.clock.now();
         let due = now - at >= (settings.checkpoint_interval.as_micros() as Micros).max(10 * took);
-        // Between two epochs only: the first of those to be run again may be half done.
         let slot = &self.shared.checkpoints[self.number as usize];
         if force && let Some(taken) = &mut *slot.lock().unwrap_or_else(PoisonError::into_inner) {
             taken.is_urgent = true;
         }
+        // Between two epochs only: the first of those to be run again may be half done.
         if settings.checkpoints.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
             return Ok(());
         }
