@@ -90,7 +90,7 @@ impl Committer {
     /// A committer to `journal` for the tasks of `shared`.
     pub fn new(journal: Box<dyn Journal>, commits: Arc<Commits>, shared: Arc<Shared>) -> Self {
         let truncated = vec![0; commits.unneeded.len()];
-        let (epochs, behind, backoff) = (Vec::new(), Vec::new(), Backoff::default());
+        let (epochs, behind, backoff) = (Vec::new(), Vec::new(), Backoff::seeded(shared.clock.now() as u64));
         let unsettled = false;
         Self { journal, commits, shared, epochs, behind, truncated, unsettled, more: true, stopping_since: None, backoff }
     }
@@ -178,10 +178,11 @@ impl Committer {
 
     /// Gives the sinks what was committed.
     fn hand_over(&mut self) {
-        for Behind { outputs, record_time, bytes, term } in self.behind.drain(..) {
+        for (epoch, Behind { outputs, record_time, bytes, term }) in self.epochs.iter().zip(self.behind.drain(..)) {
             for (sink, output) in outputs {
                 self.shared.queues[sink].hand(Handed { output, record_time, term });
             }
+            self.shared.positions.handed(epoch.record.task, epoch.record.epoch);
             self.commits.queue.release(bytes);
         }
     }
