@@ -41,7 +41,8 @@ impl Limit {
 }
 
 /// The reasons of [`BadRecord`]s, as metrics and dead letters name them.
-pub const BAD_RECORD_REASONS: [&str; 6] = ["malformed", "missing_field", "wrong_type", "event_time", "too_large", "empty"];
+pub const BAD_RECORD_REASONS: [&str; 7] =
+    ["malformed", "missing_field", "wrong_type", "event_time", "too_large", "empty", "schema"];
 
 /// A record that could not become a row: its position, and why.
 #[derive(Debug, Clone, PartialEq)]

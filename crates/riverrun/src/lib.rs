@@ -14,6 +14,7 @@ mod metrics;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod program;
+mod state;
 pub mod storage;
 mod tables;
 

@@ -14,6 +14,7 @@ pub mod api;
 mod backend;
 pub mod client;
 mod connections;
+pub mod dashboard;
 pub mod discovery;
 pub mod guard;
 pub mod limits;

@@ -14,6 +14,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::access::Listen;
 pub use crate::backend::Backend;
+use crate::dashboard::{self, Ending};
 use crate::limits::{Limits, Queries};
 use crate::{api, connections, guard, plain};
 
@@ -35,6 +36,7 @@ pub struct Served {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    ending: Ending,
     answers: Option<Runtime>,
     queries: Option<Runtime>,
 }
@@ -59,14 +61,22 @@ impl Server {
             queries: Queries::new(queries.handle().clone(), &limits),
             feeds: Arc::new(Semaphore::new(limits.feeds)),
         };
-        let routes = router(served, listen, &limits);
+        let ending = Ending::default();
+        let routes = router(served, &ending, listen, &limits);
         answers.spawn(connections::accept(listener, routes, limits));
-        Ok(Self { address, answers: Some(answers), queries: Some(queries) })
+        Ok(Self { address, ending, answers: Some(answers), queries: Some(queries) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The pipeline has ended, in order or with an error: tells those who watch, and waits a second at most until they know.
+    pub fn tell_end(&self, failure: Option<String>) {
+        if let Some(answers) = &self.answers {
+            answers.block_on(self.ending.tell(failure));
+        }
     }
 
     /// The threads that queries run on.
@@ -84,11 +94,12 @@ impl Drop for Server {
 }
 
 /// All routes. What answers at once, or within a time, is bounded by it; live feeds are not.
-fn router(served: Served, listen: &Listen, limits: &Limits) -> Router {
-    let in_time = plain::routes().merge(api::routes());
+fn router(served: Served, ending: &Ending, listen: &Listen, limits: &Limits) -> Router {
+    let in_time = plain::routes().merge(api::routes()).merge(dashboard::page());
     let in_time = in_time.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.answer_time));
     in_time
         .merge(api::feeds())
+        .merge(ending.routes())
         .with_state(served)
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)

@@ -9,6 +9,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 mod counts;
+mod feeds;
 mod sharing;
 mod steering;
 

@@ -271,6 +271,8 @@ impl Work for Worker {
             return Ok(Next::After(wait));
         }
         if !self.has_room() {
+            // However long that lasts: what was done is kept in time.
+            self.tasks.iter_mut().try_for_each(|task| task.checkpoint(false))?;
             return Ok(Next::Queue(LOOK_FOR_ROOM));
         }
         self.round()

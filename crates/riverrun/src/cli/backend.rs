@@ -147,6 +147,13 @@ fn fates(program: &Program) -> Vec<(String, String, Option<String>)> {
     sources.map(|table| (table.name.clone(), fate(table).to_owned(), letters(table))).collect()
 }
 
+impl Endpoint {
+    /// The pipeline has ended: those who watch are told how, before the process goes.
+    pub fn tell_end<T>(&self, outcome: &Result<T>) {
+        self.server.tell_end(outcome.as_ref().err().map(ToString::to_string));
+    }
+}
+
 impl Live {
     fn running(&self) -> Result<&Running> {
         self.running.get().ok_or_else(|| Error::transient("the pipeline is starting: sources are opened, state is restored"))

@@ -88,7 +88,9 @@ impl Demo {
 
         let generator = self.start_generator(log.clone(), clock.clone(), flag)?;
         let screen = Screen { stats: stats.clone(), alerts, clock: clock.clone(), begun: clock.now(), last: (0, clock.now()) };
-        let outcome = screen.watch(generator, pipeline)?;
+        let outcome = screen.watch(generator, pipeline);
+        endpoint.tell_end(&outcome);
+        let outcome = outcome?;
         println!();
         let settled = before.settle(&program, &log, &stats, &outcome.summary, outcome.alerts, &self.data);
         // Until here the endpoint keeps the tables open: a large one takes a moment to close, and none could read it meanwhile.
@@ -127,7 +129,7 @@ impl Demo {
             self.rate,
             grouped(self.users.into())
         );
-        println!("data in {}, answers on http://{}", program.context.data_dir.display(), endpoint.address);
+        println!("dashboard on http://{}, data in {}", endpoint.address, program.context.data_dir.display());
         if let Some(told) = before.carried_on() {
             println!("{told}");
         }

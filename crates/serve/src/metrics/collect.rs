@@ -166,6 +166,7 @@ impl Families<'_> {
         self.number("riverrun_operator_late_rows_total", &labels, count(&node.late));
         self.number("riverrun_state_rows", &labels, state.rows as f64);
         self.number("riverrun_state_bytes", &labels, state.bytes as f64);
+        self.number("riverrun_state_disk_bytes", &labels, state.disk as f64);
         if let Some(groups) = node.window_groups() {
             self.number("riverrun_window_groups", &labels, groups as f64);
         }

@@ -134,6 +134,11 @@ pub const METRICS: &[Metric] = &[
     gauge("riverrun_state_rows", OPERATOR, "Rows (groups, kept rows) in the operator's state."),
     gauge("riverrun_state_bytes", OPERATOR, "Bytes of the operator's state in memory, about."),
     gauge(
+        "riverrun_state_disk_bytes",
+        OPERATOR,
+        "Bytes of the operator's state on disk, about; 0 with state.backend = 'memory'.",
+    ),
+    gauge(
         "riverrun_window_groups",
         OPERATOR,
         "Groups (distinct values of the keys) in the current window: of the windows that hold the newest event time, the one that has been open for longest.",

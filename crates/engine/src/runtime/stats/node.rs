@@ -79,6 +79,7 @@ struct Bad {
 struct TaskPart {
     state_rows: AtomicU64,
     state_bytes: AtomicU64,
+    state_disk: AtomicU64,
     windowed: AtomicBool,
     window: [AtomicI64; 2],
     groups: AtomicU64,
@@ -89,6 +90,7 @@ impl TaskPart {
         Self {
             state_rows: AtomicU64::default(),
             state_bytes: AtomicU64::default(),
+            state_disk: AtomicU64::default(),
             windowed: AtomicBool::default(),
             window: [AtomicI64::new(MIN_TIME), AtomicI64::new(MIN_TIME)],
             groups: AtomicU64::default(),
@@ -139,6 +141,7 @@ impl NodeStats {
         let part = &self.tasks[task];
         part.state_rows.store(size.rows, Relaxed);
         part.state_bytes.store(size.bytes, Relaxed);
+        part.state_disk.store(size.disk, Relaxed);
         let Some(CurrentWindow { start, end, groups }) = window else { return };
         part.windowed.store(true, Relaxed);
         part.window[0].store(start, Relaxed);
@@ -170,7 +173,7 @@ impl NodeStats {
     /// Rows and bytes of state over all tasks.
     pub fn state(&self) -> StateSize {
         let sum = |of: fn(&TaskPart) -> &AtomicU64| self.tasks.iter().map(|t| of(t).load(Relaxed)).sum();
-        StateSize { rows: sum(|t| &t.state_rows), bytes: sum(|t| &t.state_bytes) }
+        StateSize { rows: sum(|t| &t.state_rows), bytes: sum(|t| &t.state_bytes), disk: sum(|t| &t.state_disk) }
     }
 
     /// Groups in the current window, over the tasks whose current window overlaps the newest one: a task that has not yet
@@ -201,7 +204,7 @@ mod tests {
     fn groups_are_summed_over_the_tasks_that_have_come_to_the_newest_window() {
         let node = NodeStats::new("busy", Role::Operator, 4);
         assert_eq!(node.window_groups(), None, "no windows");
-        let size = StateSize { rows: 1, bytes: 2 };
+        let size = StateSize { rows: 1, bytes: 2, disk: 3 };
         let set = |task, start, end, groups| node.set_state(task, size, Some(CurrentWindow { start, end, groups }));
         set(0, MIN_TIME, MIN_TIME, 0);
         assert_eq!(node.window_groups(), Some(0), "windows, but no rows");
@@ -210,6 +213,6 @@ mod tests {
         assert_eq!(node.window_groups(), Some(12), "0 to 60 overlaps 30 to 90");
         set(2, 60, 120, 1);
         assert_eq!(node.window_groups(), Some(6), "0 to 60 does not overlap 60 to 120");
-        assert_eq!(node.state(), StateSize { rows: 3, bytes: 6 });
+        assert_eq!(node.state(), StateSize { rows: 3, bytes: 6, disk: 9 });
     }
 }
