@@ -66,8 +66,16 @@ impl StreamContext {
     /// As [`new`](StreamContext::new), with values for the script's `${NAME}`.
     pub fn with_variables(script: &str, variables: &Variables) -> Result<Self> {
         let invalid = |e: riverrun_sql::ScriptError| Error::invalid(e.to_string());
-        let script = riverrun_sql::parse("program", script, &|name| variables.get(name)).map_err(invalid)?;
+        let mut script = riverrun_sql::parse("program", script, &|name| variables.get(name)).map_err(invalid)?;
         let settings = riverrun_sql::plan::settings(&script).map_err(invalid)?;
+        let registry = Registry::default();
+        let context = Context {
+            pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
+            instance: settings.instance.clone(),
+            data_dir: variables.data_dir(),
+            clock: Arc::new(riverrun_engine::time::SystemClock),
+        };
+        crate::program::resolve(&mut script, &registry, &context)?;
         let session = session_context();
         let catalog = riverrun_sql::catalog::Catalog::new(session);
         for table in &script.tables {
@@ -79,15 +87,10 @@ impl StreamContext {
         Ok(Self {
             tables: script.tables,
             session: catalog.context().clone(),
-            registry: Registry::default(),
+            registry,
             outputs: Vec::new(),
             sinks: OwnSinks::new(),
-            context: Context {
-                pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
-                instance: settings.instance.clone(),
-                data_dir: variables.data_dir(),
-                clock: Arc::new(riverrun_engine::time::SystemClock),
-            },
+            context,
             settings,
             listeners: Listeners::default(),
         })

@@ -11,6 +11,8 @@ pub struct Observing;
 pub mod cli;
 mod context;
 mod metrics;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod program;
 mod state;
 pub mod storage;

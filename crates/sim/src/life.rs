@@ -13,6 +13,7 @@ use riverrun_engine::state::Disk;
 use riverrun_engine::time::{Clock, Micros};
 
 use crate::checkpoints::SimStorage;
+use crate::group::GroupJournal;
 use crate::journal::{BusJournal, FileJournal};
 use crate::plan::{Kind, Where};
 use crate::script::GRAPHS;
@@ -50,12 +51,13 @@ impl Running {
     /// # Errors
     /// Those of the engine.
     pub fn start(world: &Arc<World>, life: Life, directory: &Path) -> Result<Self> {
-        let (graph, settings, at) = {
+        let (graph, settings, at, shared) = {
             let state = world.state();
-            (&GRAPHS[state.plan.graph], state.plan.settings(), state.plan.journal)
+            (&GRAPHS[state.plan.graph], state.plan.settings(), state.plan.journal, state.plan.instances > 1)
         };
         let sinks: Vec<NodeId> = graph.sinks().map(|(id, _)| id).collect();
         let journal: Box<dyn Journal> = match at {
+            Where::Bus if shared => Box::new(GroupJournal::new(world.clone(), life, &sinks)),
             Where::Bus => Box::new(BusJournal::new(world.clone(), life, &sinks)),
             Where::Local => {
                 let files = LocalJournal::open(&directory.join("journal"))?;

@@ -137,6 +137,7 @@ impl Observed<'_> {
         let health = Health::of(stats, self.now);
         to.number("riverrun_live", &[], f64::from(u8::from(health.is_live())));
         to.number("riverrun_ready", &[], f64::from(u8::from(health.is_ready())));
+        to.number("riverrun_paused", &[], flag(&stats.paused));
         to.number("riverrun_start_timestamp_seconds", &[], seconds(stats.started));
     }
 }

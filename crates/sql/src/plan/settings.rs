@@ -27,6 +27,12 @@ pub struct Settings {
     pub trigger_interval: Duration,
     /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
     pub progress_interval: Duration,
+    /// `serve.listen`: where the HTTP endpoint listens, such as `0.0.0.0:8000`.
+    pub serve_listen: Option<String>,
+    /// `serve.token`: who knows it may ask.
+    pub serve_token: Option<Token>,
+    /// `serve.postgres.port`: the port of the PostgreSQL protocol.
+    pub serve_postgres_port: Option<u16>,
     /// `state.ttl`: how long the newest row of a silent key is kept by OVER, in event time. `None`: for ever.
     pub state_ttl: Option<Duration>,
     /// `state.backend`: where operators keep their state while they run.
@@ -47,6 +53,16 @@ pub enum StateBackend {
     Disk,
 }
 
+/// A secret of a script; prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -58,6 +74,9 @@ impl Default for Settings {
             checkpoint_s3: BTreeMap::new(),
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
+            serve_listen: None,
+            serve_token: None,
+            serve_postgres_port: None,
             state_ttl: None,
             state_backend: StateBackend::Memory,
             state_path: None,
@@ -72,7 +91,7 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 14] = [
         "pipeline.name",
         "pipeline.instance",
         "checkpoint.location",
@@ -80,6 +99,9 @@ impl Settings {
         "checkpoint.keep",
         "trigger.interval",
         "progress.interval",
+        "serve.listen",
+        "serve.token",
+        "serve.postgres.port",
         "state.ttl",
         "state.backend",
         "state.path",
@@ -127,6 +149,13 @@ impl Settings {
                 let least = Duration::from_millis(100);
                 let too_short = || Refusal::new(format!("SET {name}: '{value}' is too short; at least '100 milliseconds'"));
                 self.progress_interval = Some(duration()?).filter(|d| *d >= least).ok_or_else(too_short)?;
+            }
+            "serve.listen" => self.serve_listen = Some(value.to_owned()),
+            // Empty: the variable that it is made of is not set.
+            "serve.token" => self.serve_token = Some(Token(value.to_owned())).filter(|token| !token.0.trim().is_empty()),
+            "serve.postgres.port" => {
+                let wrong = || Refusal::new(format!("SET {name}: '{value}' is not a port"));
+                self.serve_postgres_port = Some(value.parse().map_err(|_| wrong())?);
             }
             "state.backend" => {
                 self.state_backend = match value {

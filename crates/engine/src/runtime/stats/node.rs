@@ -1,9 +1,12 @@
 //! Counts that sources, operators and sinks have alike.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
+use super::newest::Newest;
 use crate::batch::Batch;
 use crate::operator::{CurrentWindow, StateSize};
 use crate::source::BadRecord;
@@ -41,8 +44,34 @@ pub struct NodeStats {
     pub busy_nanos: AtomicU64,
     /// Times that partitions of a source came or went. No source of today moves partitions while it runs.
     pub rebalances: AtomicU64,
-    bad: Mutex<BTreeMap<&'static str, u64>>,
+    /// The newest late rows of a source.
+    pub late_rows: Newest,
+    bad: Mutex<Bad>,
     tasks: Vec<TaskPart>,
+}
+
+/// How many bad records of a source are kept as samples, and how much of each.
+const BAD_SAMPLES: usize = 100;
+const BAD_SAMPLE_BYTES: usize = 4096;
+
+/// A bad record, kept to be looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BadSample {
+    /// When it was read, by the clock of its epoch.
+    pub seen: Micros,
+    /// The source, with the topic where it has several.
+    pub source: String,
+    /// The partition there.
+    pub partition: u32,
+    /// The record, its key and payload cut at 4096 bytes.
+    pub record: BadRecord,
+}
+
+/// Bad records of a source: how many by reason, and the newest.
+#[derive(Debug, Default)]
+struct Bad {
+    counts: BTreeMap<&'static str, u64>,
+    newest: VecDeque<BadSample>,
 }
 
 /// What one task holds of a node.
@@ -85,6 +114,7 @@ impl NodeStats {
             late: AtomicU64::default(),
             busy_nanos: AtomicU64::default(),
             rebalances: AtomicU64::default(),
+            late_rows: Newest::default(),
             bad: Mutex::default(),
             tasks: (0..tasks).map(|_| TaskPart::new()).collect(),
         }
@@ -119,13 +149,25 @@ impl NodeStats {
         part.groups.store(groups, Relaxed);
     }
 
-    /// Counts bad records by their reasons: a lock, taken only for fetches that hold some.
-    pub(in crate::runtime) fn add_bad(&self, records: &[BadRecord]) {
-        if let Ok(mut bad) = self.bad.lock() {
-            for record in records {
-                *bad.entry(record.reason).or_default() += 1;
-            }
+    /// Counts bad records by their reasons and keeps the newest; a lock, taken only for fetches that hold some.
+    pub(in crate::runtime) fn add_bad(&self, (source, partition): (&str, u32), seen: Micros, records: &[BadRecord]) {
+        let mut bad = self.lock_bad();
+        for record in records {
+            *bad.counts.entry(record.reason).or_default() += 1;
         }
+        for record in &records[records.len().saturating_sub(BAD_SAMPLES)..] {
+            if bad.newest.len() == BAD_SAMPLES {
+                bad.newest.pop_front();
+            }
+            // Copied: a part of a fetch would keep all of it in memory.
+            let cut = |bytes: &Bytes| Bytes::copy_from_slice(&bytes[..bytes.len().min(BAD_SAMPLE_BYTES)]);
+            let record = BadRecord { key: record.key.as_ref().map(cut), payload: cut(&record.payload), ..record.clone() };
+            bad.newest.push_back(BadSample { seen, source: source.to_owned(), partition, record });
+        }
+    }
+
+    fn lock_bad(&self) -> MutexGuard<'_, Bad> {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rows and bytes of state over all tasks.
@@ -145,7 +187,12 @@ impl NodeStats {
 
     /// Bad records by reason.
     pub fn bad(&self) -> BTreeMap<&'static str, u64> {
-        self.bad.lock().map(|b| b.clone()).unwrap_or_default()
+        self.lock_bad().counts.clone()
+    }
+
+    /// The newest bad records, oldest first; 100 are kept.
+    pub fn bad_samples(&self) -> Vec<BadSample> {
+        self.lock_bad().newest.iter().cloned().collect()
     }
 }
 

@@ -75,7 +75,8 @@ impl Kept {
         self.ledger.note(&parts);
         self.epoch += 1;
         let states = vec![(0, parts)];
-        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions: Vec::new(), states, made_by: None };
+        let (positions, pending) = (Vec::new(), Vec::new());
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions, states, pending, made_by: None };
         self.checkpoints.write(0, &checkpoint).unwrap().bytes as usize
     }
 
