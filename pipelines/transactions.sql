@@ -2,7 +2,8 @@
 --
 -- On a laptop nothing else is needed: the embedded log stands in for Kafka, the embedded table for Cassandra.
 --   riverrun run pipelines/transactions.sql
--- With Kafka and Cassandra, and the lake elsewhere:
+-- With Kafka and Cassandra, and the lake elsewhere (and transactions and alerts in Avro: --set FORMAT=avro
+-- --set SCHEMA_REGISTRY=http://…):
 --   riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092 --set LAKE=/data/lake \
 --     --set AGGREGATES=cassandra --set CASSANDRA=node:9042
 
@@ -36,7 +37,8 @@ CREATE TABLE transactions (
 ) PARTITIONED BY (user_id)
 WITH (
     connector = '${BUS:-log}', brokers = '${KAFKA_BROKERS:-localhost:9092}', topic = 'financial-transactions',
-    partitions = '${PARTITIONS:-10}', format = 'json',
+    partitions = '${PARTITIONS:-10}',
+    format = '${FORMAT:-json}', schema_registry = '${SCHEMA_REGISTRY:-http://localhost:8081}',
     starting_offsets = '${STARTING_OFFSETS:-latest}', max_offsets_per_trigger = '${MAX_OFFSETS_PER_TRIGGER:-1000000}',
     bad_records = 'dead_letter', dead_letter_topic = 'financial-transactions-dlq', late_rows = 'too_late'
 );
@@ -107,7 +109,8 @@ CREATE TABLE fraud_alerts (
     PRIMARY KEY (transaction_id)
 ) WITH (
     connector = '${BUS:-log}', brokers = '${KAFKA_BROKERS:-localhost:9092}', topic = 'fraud-alerts',
-    key = 'user_id', format = 'json', emit = 'update'
+    key = 'user_id', emit = 'update',
+    format = '${FORMAT:-json}', schema_registry = '${SCHEMA_REGISTRY:-http://localhost:8081}'
 );
 
 CREATE VIEW steps AS

@@ -16,7 +16,9 @@ pub mod generator;
 pub mod kafka;
 pub mod log;
 pub mod partitioner;
+pub mod s3;
 pub mod table;
 
 #[cfg(any(feature = "log", feature = "table"))]
 mod embedded;
+mod schema_registry;

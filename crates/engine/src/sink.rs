@@ -52,7 +52,8 @@ pub trait Sink: Send {
     ///
     /// `lineage` names the pipeline and this life of it: safe in file names, never used by another.
     ///
-    /// `None`: the sink keeps no position. After a crash it gets the epochs since the newest checkpoint again.
+    /// `None`: the sink keeps no position. After a crash it gets the epochs since the newest checkpoint again, and those before
+    /// that it had not made safe when that was written.
     fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
         let _ = (lineage, tasks);
         Ok(None)

@@ -7,6 +7,7 @@
 
 mod check;
 mod checkpoints;
+mod group;
 mod history;
 mod journal;
 mod life;
@@ -14,6 +15,7 @@ mod plan;
 mod random;
 mod reference;
 mod script;
+mod sharing;
 mod simulation;
 mod sink;
 mod source;

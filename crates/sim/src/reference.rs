@@ -93,6 +93,7 @@ fn calm(world: &World) -> Arc<World> {
     let mut plan = state.plan.clone();
     plan.kinds.fill(Kind::Shown);
     plan.workers = 1;
+    plan.instances = 1;
     let mut topic = state.topic.clone();
     topic.partitions.iter_mut().flatten().for_each(|entry| entry.arrives = BEGIN);
     topic.ends = None;

@@ -14,7 +14,6 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use riverrun_engine::source::{Limit, PartitionReader, Poll};
-use riverrun_engine::table::Table;
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
@@ -30,7 +29,7 @@ pub(super) struct Reader {
     place: Place,
     /// The position: all before it was pushed into the decoder.
     next: i64,
-    /// A record that stands at or past the end of a poll.
+    /// A record that stands at or past the end of a poll, or whose schema is not known yet.
     held: Option<OwnedMessage>,
     /// Whether an end of the partition came since it was assigned.
     saw_end: bool,
@@ -46,6 +45,8 @@ enum Found {
     Record,
     /// Nothing now.
     Nothing,
+    /// A record whose schema is on its way.
+    Waiting,
     /// All before the offset that ends the poll.
     Until,
     /// The stop offset, or the end of the partition in a bounded read.
@@ -56,10 +57,10 @@ enum Found {
 
 impl Reader {
     /// Reads from an offset on, until a stop offset if there is one.
-    pub fn open(cluster: &Arc<Cluster>, table: &Table, place: Place, (next, stop): (i64, Option<i64>)) -> Result<Self> {
+    pub fn open(cluster: &Arc<Cluster>, decoder: Decoder, place: Place, (next, stop): (i64, Option<i64>)) -> Result<Self> {
         let queue = cluster.consumer.split_partition_queue(&place.topic, place.partition as i32);
         let mut reader = Self {
-            decoder: Decoder::new(table, &place.topic, place.partition)?,
+            decoder,
             queue: queue.ok_or_else(|| Error::permanent(format!("{} has no queue", place.at())))?,
             cluster: Arc::clone(cluster),
             place,
@@ -130,6 +131,9 @@ impl Reader {
             if held.offset() >= until {
                 return Ok(Found::Until);
             }
+            if !self.decoder.ready(held.payload())? {
+                return Ok(Found::Waiting);
+            }
             take(&mut self.decoder, &mut self.newest, held)?;
             self.next = held.offset() + 1;
             self.held = None;
@@ -160,6 +164,13 @@ impl Reader {
             self.held = Some(record.detach());
             return Ok(Found::Until);
         }
+        match self.decoder.ready(record.payload()) {
+            Ok(true) => {}
+            not_yet => {
+                self.held = Some(record.detach());
+                return not_yet.map(|_| Found::Waiting);
+            }
+        }
         self.next = record.offset() + 1;
         take(&mut self.decoder, &mut self.newest, &record)?;
         Ok(Found::Record)
@@ -174,7 +185,7 @@ impl Reader {
                 Found::Record => {}
                 Found::Nothing if self.saw_end && told_end.is_some_and(|end| end >= limit.until) => self.next = limit.until,
                 Found::Until => self.next = limit.until,
-                Found::Nothing => return Ok(false),
+                Found::Nothing | Found::Waiting => return Ok(false),
                 Found::End => return Ok(true),
                 Found::Gone => {
                     let next = self.cluster.existing(&self.place, self.next)?;

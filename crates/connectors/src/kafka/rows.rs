@@ -4,14 +4,15 @@ use riverrun_engine::Result;
 use riverrun_engine::batch::{Batch, Change};
 
 use super::key::{Key, Keys};
-use crate::format::{EncodedRows, JsonEncoder};
+use crate::format::{EncodedRows, JsonEncoder, RowEncoder};
 
 /// How a sink's rows become records.
 pub(super) struct Writer {
     /// The topic that takes them.
     pub topic: String,
     key: Key,
-    encoder: JsonEncoder,
+    keys: JsonEncoder,
+    rows: RowEncoder,
 }
 
 /// The records of a batch: keys, and values unless the rows are deleted.
@@ -21,18 +22,18 @@ pub(super) struct Records<'a> {
 }
 
 impl Writer {
-    /// Rows with this key, to a topic.
-    pub fn new(topic: String, key: Key) -> Self {
-        Self { topic, key, encoder: JsonEncoder::default() }
+    /// Rows with this key, encoded so, to a topic.
+    pub fn new(topic: String, key: Key, rows: RowEncoder) -> Self {
+        Self { topic, key, keys: JsonEncoder::default(), rows }
     }
 
     /// The records of a batch. A delete is a tombstone.
     pub fn records<'a>(&self, batch: &'a Batch) -> Result<Records<'a>> {
         let values = match batch.change {
             Change::Delete => None,
-            Change::Insert | Change::Late | Change::Upsert => Some(self.encoder.encode(&batch.rows)?),
+            Change::Insert | Change::Late | Change::Upsert => Some(self.rows.encode(&batch.rows)?),
         };
-        Ok(Records { keys: self.key.of_rows(&batch.rows, &self.encoder)?, values })
+        Ok(Records { keys: self.key.of_rows(&batch.rows, &self.keys)?, values })
     }
 }
 

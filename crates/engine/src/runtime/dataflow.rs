@@ -10,6 +10,7 @@ use crate::batch::{Batch, Change, Port};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::operator::{Operator, Output, StatePart};
 use crate::runtime::stats::PipelineStats;
+use crate::state::Backend;
 use crate::time::{MIN_TIME, Micros, Stopwatch};
 
 /// Where a node's output goes.
@@ -37,8 +38,8 @@ pub struct Dataflow {
 }
 
 impl Dataflow {
-    /// Makes the operators of task number `task`.
-    pub fn new(graph: &Graph, task: usize, stats: Arc<PipelineStats>) -> Result<Self> {
+    /// Makes the operators of task number `task`, whose state lies in `backend`.
+    pub fn new(graph: &Graph, task: usize, stats: Arc<PipelineStats>, backend: &Backend) -> Result<Self> {
         let mut slots: Vec<Slot> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             slots.push(Slot {
@@ -59,7 +60,7 @@ impl Dataflow {
                 let mut ports: Vec<Port> = slots[id].consumers.iter().map(|c| c.port).collect();
                 ports.sort();
                 ports.dedup();
-                slots[id].operator = Some(spec.create(&ports)?);
+                slots[id].operator = Some(spec.create(&ports, backend)?);
             }
         }
         let sinks = graph.sinks().map(|(id, _)| id).collect();

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 mod counts;
 mod feeds;
 mod sharing;
+mod steering;
 
 use super::{Bindings, Pipeline, Settings};
 use crate::batch::Port;

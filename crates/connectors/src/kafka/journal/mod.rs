@@ -72,9 +72,9 @@ impl KafkaJournal {
     /// Finds the sinks' topics, or creates them.
     pub fn connect(bus: Bus) -> Result<Self> {
         let (mut takes, mut writers) = (Vec::new(), Vec::new());
-        for (id, config, key) in bus.sinks {
+        for ((id, config, key), rows) in bus.sinks.into_iter().zip(bus.encoders) {
             takes.push(id);
-            writers.push(Writer::new(create_if_missing(&config)?, key));
+            writers.push(Writer::new(create_if_missing(&config)?, key, rows));
         }
         let topic = JournalTopic::new(format!("riverrun-{}-journal", bus.pipeline), &bus.config)?;
         let group = Group::find(&bus.sources)?;
@@ -192,10 +192,11 @@ impl KafkaJournal {
         let transactions = ready(&mut self.transactions)?;
         transactions.begin()?;
         send(transactions, &self.topic.name, &self.writers)?;
-        transactions.delivered()?;
+        // The brokers are asked for both at once: what they answer to the offsets costs no time of its own.
         if let (Some(group), Some(member)) = (&self.group, member) {
             transactions.offsets(&group.offsets(ends)?, &member)?;
         }
+        transactions.delivered()?;
         failpoint::reach("kafka.sent");
         let committed = transactions.commit();
         self.doubtful = committed.is_err() && !transactions.is_committing();
