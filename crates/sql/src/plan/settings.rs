@@ -91,7 +91,7 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 14] = [
         "pipeline.name",
         "pipeline.instance",
         "checkpoint.location",
