@@ -91,10 +91,13 @@ pub(crate) fn on_disk() -> Backend {
     Backend::Disk(Disk::small().space().unwrap())
 }
 
+/// Makes an operator with empty state.
+type Make = Box<dyn Fn(&Backend) -> Box<dyn Operator> + Send>;
+
 /// An operator in memory and one on disk, and what was restored from the snapshots of the newest one, in turn on disk and in
 /// memory. All get the same input, and must give the same.
 pub(crate) struct Lives {
-    make: Box<dyn Fn(&Backend) -> Box<dyn Operator> + Send>,
+    make: Make,
     all: Vec<(Box<dyn Operator>, Ledger)>,
     restarts: usize,
 }
