@@ -66,7 +66,7 @@ impl Running {
         };
         let storage = SimStorage { world: world.clone(), life };
         // Every other life keeps its state on disk, and goes on from the checkpoints of one that kept it in memory.
-        let disk = (life % 2 == 1).then(|| Disk::open(directory.join("state"), 1 << 20)).transpose()?;
+        let disk = (life % 2 == 1).then(|| Disk::open(directory.join(format!("state-{life}")), 1 << 20)).transpose()?;
         let settings = Settings { checkpoints: Some(Arc::new(storage)), disk, ..settings };
         Self::assemble(world, life, journal, settings)
     }
@@ -117,6 +117,12 @@ impl Running {
     /// Whether all parts have ended.
     pub fn ended(&self) -> bool {
         self.stage == Stage::ALL.len()
+    }
+
+    /// The names of the parts that have not ended.
+    pub fn unended(&self) -> String {
+        let names = self.slots.iter().filter(|slot| !slot.ended).map(|slot| slot.part.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
     }
 
     /// Bytes that wait in its queues.

@@ -63,8 +63,8 @@ pub(super) fn class(rows: usize) -> usize {
     (rows.max(1).ilog2() as usize / 2).min(CLASSES - 1)
 }
 
-/// Takes some rows, and their owners.
-type TellRows<'a> = dyn FnMut(&[RowRef], &[u32]) -> Result<()> + 'a;
+/// Is told rows and their owners.
+type TellLive<'a> = dyn FnMut(&[RowRef], &[u32]) -> Result<()> + 'a;
 
 /// Rows of one schema.
 #[derive(Debug)]
@@ -255,7 +255,7 @@ impl RowStore {
     }
 
     /// Tells all live rows and their owners, segment by segment.
-    pub fn for_each_live(&self, tell: &mut TellRows<'_>) -> Result<()> {
+    pub fn for_each_live(&self, tell: &mut TellLive<'_>) -> Result<()> {
         let (mut refs, mut owners) = (Vec::new(), Vec::new());
         for id in 0..self.segments.len() as u32 {
             refs.clear();

@@ -92,12 +92,12 @@ pub(crate) fn on_disk() -> Backend {
 }
 
 /// Makes an operator with empty state.
-type Make = dyn Fn(&Backend) -> Box<dyn Operator> + Send;
+type Make = Box<dyn Fn(&Backend) -> Box<dyn Operator> + Send>;
 
 /// An operator in memory and one on disk, and what was restored from the snapshots of the newest one, in turn on disk and in
 /// memory. All get the same input, and must give the same.
 pub(crate) struct Lives {
-    make: Box<Make>,
+    make: Make,
     all: Vec<(Box<dyn Operator>, Ledger)>,
     restarts: usize,
 }
