@@ -15,7 +15,7 @@ use datafusion_physical_expr::PhysicalExpr;
 
 use super::Over;
 use super::functions::Functions;
-use super::history::{Changed, History, NONE, Purged};
+use super::history::{History, NONE, Purged};
 use super::lookup::{Current, Lookup};
 use crate::Result;
 use crate::operator::StateSize;
@@ -174,7 +174,7 @@ impl Evaluator {
 
     /// Adds keys, rows and what keys remember to a snapshot, a section each.
     pub(super) fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
-        let Changed { there, gone } = self.history.take_changed()?;
+        let (there, gone) = self.history.take_changed()?;
         gone.into_iter().try_for_each(|slot| self.purged.free(slot))?;
         let (slots, purged): (Vec<_>, Vec<_>) = there.into_iter().unzip();
         let columns: Vec<ArrayRef> = vec![

@@ -8,7 +8,7 @@ mod saved;
 
 use std::collections::BTreeMap;
 
-pub(super) use self::saved::{Changed, Purged};
+pub(super) use self::saved::Purged;
 use crate::Result;
 use crate::operator::StateSize;
 use crate::state::Backend;

@@ -31,7 +31,7 @@ impl History {
                 }
             })?;
         }
-        Ok(Changed { there, gone })
+        Ok((there, gone))
     }
 
     /// Takes up what a key remembers. Comes before its rows.
