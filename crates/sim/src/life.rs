@@ -29,6 +29,8 @@ pub struct Slot {
     pub ready: Micros,
     /// It has ended, or failed.
     pub ended: bool,
+    /// Steps that it took.
+    pub steps: u64,
 }
 
 /// A pipeline that runs.
@@ -87,7 +89,7 @@ impl Running {
         }
         let Assembly { parts, control } = Assembly::new(graph, bindings, settings, world.clock.clone())?;
         let ready = world.clock.now();
-        let slots = parts.into_iter().map(|part| Slot { part, ready, ended: false }).collect();
+        let slots = parts.into_iter().map(|part| Slot { part, ready, ended: false, steps: 0 }).collect();
         Ok(Self { life, slots, control, stopped_early: false, stage: 0 })
     }
 
@@ -97,6 +99,7 @@ impl Running {
     /// The part failed.
     pub fn step(&mut self, slot: usize) -> Result<Next> {
         let slot = &mut self.slots[slot];
+        slot.steps += 1;
         let next = slot.part.work.step();
         slot.ended = !matches!(next, Ok(Next::Now | Next::After(_) | Next::Queue(_)));
         self.end_stages();
@@ -119,10 +122,10 @@ impl Running {
         self.stage == Stage::ALL.len()
     }
 
-    /// The names of the parts that have not ended.
+    /// The parts that have not ended, and how many steps they took.
     pub fn unended(&self) -> String {
-        let names = self.slots.iter().filter(|slot| !slot.ended).map(|slot| slot.part.name.as_str());
-        names.collect::<Vec<_>>().join(", ")
+        let left = self.slots.iter().filter(|slot| !slot.ended).map(|slot| format!("{} ({} steps)", slot.part.name, slot.steps));
+        left.collect::<Vec<_>>().join(", ")
     }
 
     /// Bytes that wait in its queues.
