@@ -86,9 +86,24 @@ impl State {
         }
     }
 
+    /// Whether a transaction that was sent is not decided: then it matters most who gets its tasks.
+    pub fn is_undecided(&self) -> bool {
+        !self.bus.group.open.is_empty()
+    }
+
+    /// Whether one of this life is not.
+    pub fn is_in_doubt(&self, life: Life) -> bool {
+        self.bus.group.open.contains_key(&life)
+    }
+
     /// Some task goes to another: in order, or its owner is passed over, and hears of it when it asks.
     pub fn rebalance(&mut self, live: &BTreeSet<Life>) {
-        let (task, to) = (self.random.place(self.plan.tasks as usize) as u32, self.random.place(live.len()));
+        let undecided: Vec<u32> = self.bus.group.open.values().flatten().map(|(record, _)| record.task).collect();
+        let task = match undecided.is_empty() {
+            true => self.random.place(self.plan.tasks as usize) as u32,
+            false => self.random.one_of(&undecided),
+        };
+        let to = self.random.place(live.len());
         let (Some(to), Some((from, _))) = (live.iter().nth(to).copied(), self.bus.group.owner.get(&task).copied()) else {
             return;
         };
@@ -247,7 +262,7 @@ impl Membership for Member {
             return Err(Error::transient(format!("task {task} is not this instance's any more")));
         }
         let is_open = |task: &&u32| group.open.values().flatten().any(|(record, _)| record.task == **task);
-        if let Some(task) = tasks.iter().find(is_open).filter(|_| !is_planted(Fault::TakenBeforeDecided)) {
+        if let Some(task) = tasks.iter().find(is_open) {
             return Err(Error::transient(format!("an earlier commit of task {task} is still under way")));
         }
         for task in tasks {

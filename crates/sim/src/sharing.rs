@@ -78,7 +78,8 @@ impl Sharing<'_> {
             self.world.state().note(|| format!("life {life} is stopped"));
             self.running[one].control.stop_handle().stop();
         }
-        if self.random.chance(plan.rebalance_per_mille) {
+        let undecided = self.world.state().is_undecided();
+        if self.random.chance(if undecided { plan.rebalance_per_mille.max(30) } else { plan.rebalance_per_mille }) {
             let live = self.live();
             self.world.state().rebalance(&live);
         }
@@ -131,6 +132,13 @@ impl Sharing<'_> {
                 let mut wait = self.random.within(least.as_micros() as Micros..most.as_micros() as Micros + 1);
                 if self.random.chance(self.world.state().plan.pause_per_mille) {
                     wait += self.random.within(0..4 * SECOND);
+                }
+                // Whoever sent what is not decided may be slow to ask, so that others are before it.
+                let state = self.world.state();
+                let is_slow = part.part.name == "journal" && !state.calm && state.is_in_doubt(life);
+                drop(state);
+                if is_slow {
+                    wait += self.random.within(0..6 * SECOND);
                 }
                 part.ready = self.world.clock.now() + wait;
                 if let Some(until) = self.world.state().hangs_until(&part.part.name, part.ready) {
