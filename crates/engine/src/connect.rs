@@ -8,7 +8,7 @@ use crate::graph::{Graph, SinkNode, SourceNode};
 use crate::journal::Journal;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::table::{Capabilities, Table};
+use crate::table::{Capabilities, Options, Table};
 use crate::time::Clock;
 
 /// What a connector may need to know of the pipeline that it serves.
@@ -33,6 +33,16 @@ pub trait Connectors: Send + Sync {
 
     /// The table that takes the bad records of this source, where its options ask for one.
     fn dead_letters(&self, table: &Table) -> Result<Option<Table>>;
+
+    /// The options of a repartition topic's table, but for its name: on the bus of a graph's sources, where all are on one that can
+    /// hold it beside its `sinks`. `None`: one task reads all partitions where keys do not contain the sources' own.
+    ///
+    /// # Errors
+    /// An option of a table that is none.
+    fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
+        let _ = (sources, sinks);
+        Ok(None)
+    }
 
     /// Connects a source. May do I/O.
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>>;

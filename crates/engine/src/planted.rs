@@ -38,11 +38,15 @@ pub enum Fault {
     LiftsNotRecorded,
     /// A task goes on from its checkpoint without the watermarks.
     WatermarkNotRestored,
+    /// A stage goes on from its checkpoint without the watermarks that the stage before told it.
+    ToldWatermarksNotRestored,
+    /// A stage does not wait until each task of the stage before was heard.
+    UnheardTasksIgnored,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::FeedBeforeCommit,
         Self::FailedCommitForgotten,
         Self::CommitAgainBlindly,
@@ -58,6 +62,8 @@ impl Fault {
         Self::SinkPositionIgnored,
         Self::LiftsNotRecorded,
         Self::WatermarkNotRestored,
+        Self::ToldWatermarksNotRestored,
+        Self::UnheardTasksIgnored,
     ];
 }
 

@@ -7,12 +7,13 @@ use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
 use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::Source;
-use riverrun_engine::table::{Capabilities, Table};
+use riverrun_engine::table::{Capabilities, Options, Table};
 use riverrun_engine::{Error, Result};
 
 use super::config::Config;
 use super::journal::{Bus, KafkaJournal};
 use super::key::Key;
+use super::repartition;
 use super::sink::KafkaSink;
 use super::source::KafkaSource;
 use crate::connector::Connector;
@@ -59,7 +60,14 @@ impl Connector for Kafka {
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         let (config, key) = written(node, &context.pipeline)?;
+        if config.is_repartition {
+            return Err(Error::permanent("a repartition topic is written with the journal"));
+        }
         Ok(Box::new(KafkaSink::connect(&config, key)?))
+    }
+
+    fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
+        repartition::options(sources, sinks)
     }
 
     fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {
@@ -70,6 +78,9 @@ impl Connector for Kafka {
 
 /// The options of a table that is written, and what makes its records' keys.
 pub(super) fn written(node: &SinkNode, pipeline: &str) -> Result<(Config, Key)> {
+    if repartition::is_format(&node.table.options) {
+        return Ok((Config::of(&node.table, pipeline)?, Key::default()));
+    }
     if node.table.options.get("format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
         return Err(no_format(&node.table));
     }

@@ -23,7 +23,7 @@ use riverrun_engine::{Error, Result};
 use super::client::{Callbacks, classify, lock, remind};
 use super::config::Config;
 use super::key::Key;
-use super::rows::Writer;
+use super::rows::{Row, Writer};
 use super::topic;
 
 /// How long one wait for room or for delivery reports lasts (a poll of the producer lasts as long as it is told to, whatever
@@ -199,7 +199,7 @@ impl KafkaSink {
     fn send_rows(&mut self, batch: &Batch, from: usize, mut done: impl FnMut(usize)) -> Result<()> {
         let records = self.writer.records(batch)?;
         for row in from..batch.rows.num_rows() {
-            let (key, payload) = records.row(row);
+            let Row { key, payload, .. } = records.row(row);
             self.send(key, payload).map_err(|e| e.within(records.place(row)))?;
             done(row + 1);
         }

@@ -8,6 +8,18 @@ use riverrun_engine::table::{OptionValue, parse_duration};
 use super::refusal::{Refusal, Result};
 use crate::suggest;
 
+/// What becomes of rows whose key is not what the sources are partitioned by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repartition {
+    /// They go over a topic with as many partitions as the source has that has the most.
+    #[default]
+    AsSources,
+    /// They go over a topic with so many partitions.
+    To(u32),
+    /// One task reads all partitions.
+    Off,
+}
+
 /// What `SET` can say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -27,6 +39,8 @@ pub struct Settings {
     pub trigger_interval: Duration,
     /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
     pub progress_interval: Duration,
+    /// `repartition.partitions`: how many partitions the repartition topics have.
+    pub repartition: Repartition,
     /// `state.ttl`: how long the newest row of a silent key is kept by OVER, in event time. `None`: for ever.
     pub state_ttl: Option<Duration>,
 }
@@ -42,6 +56,7 @@ impl Default for Settings {
             checkpoint_s3: BTreeMap::new(),
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
+            repartition: Repartition::default(),
             state_ttl: None,
         }
     }
@@ -53,7 +68,7 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 8] = [
+    pub const NAMES: [&'static str; 9] = [
         "pipeline.name",
         "pipeline.instance",
         "checkpoint.location",
@@ -61,6 +76,7 @@ impl Settings {
         "checkpoint.keep",
         "trigger.interval",
         "progress.interval",
+        "repartition.partitions",
         "state.ttl",
     ];
 
@@ -105,6 +121,16 @@ impl Settings {
                 let least = Duration::from_millis(100);
                 let too_short = || Refusal::new(format!("SET {name}: '{value}' is too short; at least '100 milliseconds'"));
                 self.progress_interval = Some(duration()?).filter(|d| *d >= least).ok_or_else(too_short)?;
+            }
+            "repartition.partitions" => {
+                let wrong = || {
+                    let what = format!("SET {name}: '{value}' is not a number from 0 to 10000");
+                    Refusal::new(what).hint("0: no repartition topics, one task reads all partitions instead")
+                };
+                self.repartition = match value.parse().ok().filter(|n| *n <= 10_000).ok_or_else(wrong)? {
+                    0 => Repartition::Off,
+                    partitions => Repartition::To(partitions),
+                };
             }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             _ if name.starts_with(Self::METRIC) => {}
