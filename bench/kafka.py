@@ -139,10 +139,21 @@ def latency(arguments, client):
         print(f"\n== latency at {arguments.rate:,} events/s for {arguments.seconds} s, all sinks on; the generator: {sent}")
         tell_cpu(arguments.seconds, used | {"generator": generating})
         times = sent_times(client, {place for place, _ in alerts})
-        waits = sorted(received - times[place] for place, received in alerts if times[place] >= min(times.values()) + 5_000)
+        begin = min(times.values())
+        print("    by 10 s:" + "".join(f"  {second} s: {told(waits_between(alerts, times, begin, second, second + 10))}" for second in range(0, arguments.seconds, 10)))
+        waits = waits_between(alerts, times, begin, arguments.warm, arguments.seconds + 60)
         assert len(waits) > 100, f"only {len(waits)} alerts"
-        at = {p: waits[int(len(waits) * p / 100)] for p in (50, 95, 99)}
-        print(f"    {len(waits):,} alerts after the first 5 s: p50 {at[50]:.0f} ms, p95 {at[95]:.0f} ms, p99 {at[99]:.0f} ms, most {waits[-1]:.0f} ms")
+        print(f"    {len(waits):,} alerts after the first {arguments.warm} s: {told(waits)}, most {waits[-1]:.0f} ms")
+
+
+def waits_between(alerts, times, begin, first, last):
+    """How long alerts were under way of which the transaction was sent in these seconds (milliseconds, least first)."""
+    return sorted(received - times[place] for place, received in alerts if begin + first * 1000 <= times[place] < begin + last * 1000)
+
+
+def told(waits):
+    at = {p: waits[int(len(waits) * p / 100)] for p in (50, 95, 99)} if waits else {}
+    return " ".join(f"p{p} {wait:.0f} ms" for p, wait in at.items())
 
 
 def take_alerts(client, alerts, stop):
@@ -181,6 +192,7 @@ def main():
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--rate", type=int, default=50_000)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--warm", type=int, default=20, help="seconds that are not counted: a broker compiles its own code at first")
     parser.add_argument("--profile", action="store_true", help="also print the work of each stage")
     arguments = parser.parse_args()
     client = {"bootstrap.servers": json.loads(services("env", "--json"))["KAFKA_BROKERS"]}

@@ -2,8 +2,10 @@
 --
 -- On a laptop nothing else is needed: the embedded log stands in for Kafka, the embedded table for Cassandra.
 --   riverrun run pipelines/transactions.sql
--- With Kafka, and the lake elsewhere:
---   riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092 --set LAKE=/data/lake
+-- With Kafka and Cassandra, and the lake elsewhere (and transactions and alerts in Avro: --set FORMAT=avro
+-- --set SCHEMA_REGISTRY=http://…):
+--   riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092 --set LAKE=/data/lake \
+--     --set AGGREGATES=cassandra --set CASSANDRA=node:9042
 
 SET pipeline.name = 'transactions';
 SET checkpoint.location = '${DATA_DIR:-./riverrun-data}/checkpoints';
@@ -35,7 +37,8 @@ CREATE TABLE transactions (
 ) PARTITIONED BY (user_id)
 WITH (
     connector = '${BUS:-log}', brokers = '${KAFKA_BROKERS:-localhost:9092}', topic = 'financial-transactions',
-    partitions = '${PARTITIONS:-10}', format = 'json',
+    partitions = '${PARTITIONS:-10}',
+    format = '${FORMAT:-json}', schema_registry = '${SCHEMA_REGISTRY:-http://localhost:8081}',
     starting_offsets = '${STARTING_OFFSETS:-latest}', max_offsets_per_trigger = '${MAX_OFFSETS_PER_TRIGGER:-1000000}',
     bad_records = 'dead_letter', dead_letter_topic = 'financial-transactions-dlq', late_rows = 'too_late'
 );
@@ -49,7 +52,11 @@ CREATE TABLE too_late WITH (
 -- Query 1: spending per user and category in windows of 5 minutes, kept up to date while they are open.
 CREATE TABLE transaction_aggregates (
     PRIMARY KEY (user_id, category, window_start)
-) WITH (connector = '${AGGREGATES:-table}', emit = 'update');
+) WITH (
+    connector = '${AGGREGATES:-table}', emit = 'update',
+    contact_points = '${CASSANDRA:-localhost:9042}', keyspace = '${CASSANDRA_KEYSPACE:-realtime_analytics}',
+    username = '${CASSANDRA_USERNAME:-}', password = '${CASSANDRA_PASSWORD:-}', null_keys = 'empty'
+);
 
 CREATE TABLE screen WITH (connector = '${SCREEN:-console}', emit = 'update', trigger = '30 seconds');
 
@@ -78,7 +85,11 @@ CREATE TABLE rapid_transactions WITH (
 );
 CREATE TABLE rapid_users (
     PRIMARY KEY (user_id, window_start)
-) WITH (connector = '${AGGREGATES:-table}', emit = 'update');
+) WITH (
+    connector = '${AGGREGATES:-table}', emit = 'update',
+    contact_points = '${CASSANDRA:-localhost:9042}', keyspace = '${CASSANDRA_KEYSPACE:-realtime_analytics}',
+    username = '${CASSANDRA_USERNAME:-}', password = '${CASSANDRA_PASSWORD:-}'
+);
 
 CREATE VIEW rapid AS
 SELECT hop(timestamp, INTERVAL '1 minute', INTERVAL '30 seconds')['start'] AS window_start,
@@ -98,7 +109,8 @@ CREATE TABLE fraud_alerts (
     PRIMARY KEY (transaction_id)
 ) WITH (
     connector = '${BUS:-log}', brokers = '${KAFKA_BROKERS:-localhost:9092}', topic = 'fraud-alerts',
-    key = 'user_id', format = 'json', emit = 'update'
+    key = 'user_id', emit = 'update',
+    format = '${FORMAT:-json}', schema_registry = '${SCHEMA_REGISTRY:-http://localhost:8081}'
 );
 
 CREATE VIEW steps AS

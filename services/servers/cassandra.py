@@ -31,7 +31,7 @@ class Cassandra(Server):
     options = {
         "heap": ("512m", ""),
         "auth": ("none", "or password: user cassandra, password cassandra"),
-        "tls": ("optional", "or required"),
+        "tls": ("optional", "or required, or mutual: required, and clients show a certificate"),
     }
     own_settings = True
     start_seconds = 150
@@ -83,10 +83,10 @@ class Cassandra(Server):
             "role_manager": "CassandraRoleManager",
             "client_encryption_options": {
                 "enabled": True,
-                "optional": self.choice("tls", "optional", "required") == "optional",
+                "optional": self.choice("tls", "optional", "required", "mutual") == "optional",
                 "keystore": str(tls / "server.pem"),
                 "truststore": str(tls / "ca.crt"),
-                "require_client_auth": False,
+                "require_client_auth": self.given["tls"] == "mutual",
                 "ssl_context_factory": pem,
             },
         }
@@ -113,7 +113,7 @@ class Cassandra(Server):
         return [Launch("cassandra", [fetch.java(17, 17), *flags, "-cp", f"{jars}/*", "org.apache.cassandra.service.CassandraDaemon"])]
 
     def ready(self, _running):
-        return lets_in(self.ports[0], self.home / "tls" / "ca.crt")
+        return lets_in(self.ports[0], self.home / "tls")
 
     def env(self):
         tls = self.home / "tls"
@@ -123,20 +123,24 @@ class Cassandra(Server):
             "CASSANDRA_PASSWORD": PASSWORD if self.given["auth"] == "password" else "",
             "CASSANDRA_CA": tls / "ca.crt",
             "CASSANDRA_STRANGER_CA": tls / "stranger-ca.crt",
+            "CASSANDRA_CLIENT_CERTIFICATE": tls / "client.crt",
+            "CASSANDRA_CLIENT_KEY": tls / "client.key",
         }
 
 
-def lets_in(port, ca):
+def lets_in(port, tls):
     """Whether a client gets in: STARTUP, and USER's login if that is asked for, of CQL's native protocol, version 4
     (https://cassandra.apache.org/doc/latest/cassandra/reference/native-protocol.html). In the clear if that is accepted, else over TLS."""
     try:
-        return _logged_in(socket.create_connection(("127.0.0.1", port), timeout=5)) or _logged_in(_over_tls(port, ca))
+        return _logged_in(socket.create_connection(("127.0.0.1", port), timeout=5)) or _logged_in(_over_tls(port, tls))
     except (OSError, struct.error):
         return False
 
 
-def _over_tls(port, ca):
-    return ssl.create_default_context(cafile=ca).wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=5), server_hostname="127.0.0.1")
+def _over_tls(port, tls):
+    context = ssl.create_default_context(cafile=tls / "ca.crt")
+    context.load_cert_chain(tls / "client.crt", tls / "client.key")
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=5), server_hostname="127.0.0.1")
 
 
 def _logged_in(connection):

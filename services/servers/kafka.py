@@ -72,7 +72,7 @@ class Kafka(Server):
         """Makes a broker's storage, with the users of SCRAM."""
         users = [f"{mechanism}=[name={USER},password={PASSWORD}]" for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
         scram = [argument for user in users for argument in ("--add-scram", user)]
-        storage = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", home / "server.properties", *scram]
+        storage = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", home / "server.properties", *scram]
         fetch.command([*self.java("-Xmx128m", "-XX:TieredStopAtLevel=1"), *storage], "formatting Kafka's storage", cwd=self.home)
 
     def settings(self, broker):

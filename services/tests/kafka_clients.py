@@ -31,6 +31,11 @@ def send(client, topic, *values, **properties):
 
 def read(client, topic, isolation="read_committed", partition=0):
     """All values of a partition, from its beginning to its end as `isolation` sees it."""
+    return [value.decode() for value in read_bytes(client, topic, isolation, partition)]
+
+
+def read_bytes(client, topic, isolation="read_committed", partition=0):
+    """As `read`, as bytes; None for a tombstone."""
     properties = {"group.id": "not-used", "enable.partition.eof": True, "isolation.level": isolation, "enable.auto.commit": False}
     consumer = Consumer({**client, **properties})
     consumer.assign([TopicPartition(topic, partition, 0)])
@@ -41,7 +46,7 @@ def read(client, topic, isolation="read_committed", partition=0):
             if message is None:
                 continue
             if not message.error():
-                values.append(message.value().decode())
+                values.append(message.value())
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 return values
             elif message.error().fatal() or not message.error().retriable():

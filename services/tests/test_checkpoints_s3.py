@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import uuid
@@ -92,6 +93,32 @@ def test_killed_between_all_steps(riverrun, sample, expected, store, tmp_path, m
     assert shown.returncode == 0 and json.loads(shown.stdout)["damage"] is None, shown.stderr
 
 
+PLACES = [
+    "journal.before-commit", "journal.committed", "checkpoint.before-manifest", "checkpoint.before-deletion", "checkpoint.in-deletion", "restore",
+    "repeat", "file.after-append",
+]
+SEEDS = [pytest.param(seed, marks=pytest.mark.long if seed > 1 else ()) for seed in range(1, 1 + int(os.environ.get("RIVERRUN_CRASHES", "2")))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_killed_at_every_place(riverrun, sample, expected, store, tmp_path, monkeypatch, seed):
+    """In an order and at moments that the seed gives; places that a life does not come to are left out."""
+    client, bucket = store
+    chance, variables, kills = random.Random(seed), {"INPUT": sample, "LOCATION": f"s3://{bucket}"}, 0
+    for place in chance.sample(PLACES, len(PLACES)):
+        count = 1 if place == "restore" else chance.choice([1, 2, 5, 9])
+        monkeypatch.setenv("RIVERRUN_FAILPOINT", f"{place}:{count}")
+        with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+            code = run.ends()
+            assert code in (0, -signal.SIGKILL), run.said()
+            kills += code != 0
+    monkeypatch.delenv("RIVERRUN_FAILPOINT")
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        assert run.ends() == 0, run.said()
+    assert written(tmp_path) == expected
+    assert kills >= 4, f"only {kills} of {len(PLACES)} places were reached"
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(riverrun, sample, expected, store, tmp_path, monkeypatch):
     client, bucket = store
     variables = {"INPUT": sample, "LOCATION": f"s3://{bucket}"}
@@ -127,6 +154,30 @@ def test_a_store_that_is_away_for_a_while_stops_nothing(riverrun, sample, expect
         run.ends(120)
     with Run(riverrun, SCRIPT, tmp_path, INPUT=sample, LOCATION=f"s3://{bucket}") as run:
         assert run.ends() == 0, run.said()
+    assert written(tmp_path) == expected
+
+
+def test_a_store_that_is_away_at_the_start_is_waited_for(riverrun, sample, expected, apart, tmp_path, monkeypatch):
+    apart.run("start", "s3")
+    env = apart.env()
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    client, bucket = connect(env), "checkpoints-late"
+    client.create_bucket(Bucket=bucket)
+    variables = {"INPUT": sample, "LOCATION": f"s3://{bucket}"}
+    monkeypatch.setenv("RIVERRUN_FAILPOINT", "checkpoint.before-deletion:3")
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        assert run.ends() == -signal.SIGKILL, run.said()
+    monkeypatch.delenv("RIVERRUN_FAILPOINT")
+    apart.run("kill", "s3")
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        run.wait_for("trying again until it passes")
+        assert run.stop() == 0 and "stopped before it could start" in run.said(), run.said()
+    with Run(riverrun, SCRIPT, tmp_path, **variables) as run:
+        run.wait_for("trying again until it passes")
+        apart.run("start", "s3")
+        assert run.ends(120) == 0, run.said()
+        assert run.said().count("trying again until it passes") == 1, "told once"
     assert written(tmp_path) == expected
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from conftest import ROOT
 from runs import Run
 
 PATIENCE = 30
@@ -62,6 +63,26 @@ def test_prometheus_reads_the_counts(pipeline, prometheus):
     assert value('riverrun_ready{pipeline="trial"}') == ["1"]
     # The last row in time was of 12:02:29; the watermark is 20 seconds behind it.
     assert value('riverrun_source_watermark_seconds{pipeline="trial"}') == ["1714564929"]
+
+
+def test_prometheus_answers_every_query_of_the_grafana_dashboard(pipeline, prometheus):
+    target = Path(prometheus["PROMETHEUS_TARGETS"]) / "trial.json"
+    target.write_text(json.dumps([{"targets": [pipeline]}]))
+
+    def ask(query):
+        for name, value in {"$__rate_interval": "10s", "$__range": "1m", "$pipeline": "trial", "$instance": pipeline}.items():
+            query = query.replace(name, value)
+        answer = requests.get(f"{prometheus['PROMETHEUS_URL']}/api/v1/query", params={"query": query}, timeout=PATIENCE).json()
+        assert answer["status"] == "success", (query, answer)
+        return answer["data"]["result"]
+
+    wait_for(lambda: len(ask('rate(process_cpu_seconds_total{instance="$instance"}[$__rate_interval])')) == 1)
+    panels = json.loads((ROOT / "deploy" / "grafana" / "riverrun.json").read_text())["panels"]
+    empty = {panel["title"] for panel in panels for target in panel.get("targets", []) if not ask(target["expr"])}
+    # Files have no time of their own, this pipeline keeps no checkpoint and has no operator; and nothing was slow meanwhile.
+    histograms = {"Latency p99", "Latency by sink", "Epochs", "Journal commits", "Flushes", "Writing a checkpoint"}
+    operators = {"Operators' rows", "Late rows that operators dropped", "Operators' time", "State", "Rows of state"}
+    assert empty <= histograms | operators | {"Lag", "Lag by partition", "Oldest checkpoint", "Age of the last checkpoint"}, empty
 
 
 def test_metrics_progress_and_top_tell_the_same(pipeline, riverrun, tmp_path):

@@ -1,4 +1,4 @@
-//! How many JSON transactions a core decodes in a second, and how many the filesystem source gives.
+//! How many transactions a core decodes in a second, as JSON and as Avro, and how many the filesystem source gives.
 //!
 //! `cargo run --release -p riverrun-connectors --example decode_speed [records] [bad per mille]`
 
@@ -26,16 +26,14 @@ fn main() -> Result<()> {
     file.write_all(text.as_bytes()).map_err(|e| Error::permanent(e.to_string()))?;
 
     let table = table(&path.to_string_lossy());
-    let watch = Stopwatch::start();
-    let (mut rows, mut decoder) = (0, Decoder::new(&table, "topic", 0)?);
-    for (n, line) in lines.iter().enumerate() {
-        decoder.push(&RawRecord { offset: n as i64, payload: Some(line.as_bytes()), ..RawRecord::default() })?;
-        if decoder.len() == 8192 {
-            rows += decoder.finish(n as i64 + 1)?.into_fetch(i64::MAX)?.rows.num_rows();
-        }
+    decode("JSON, one thread", Decoder::new(&table, "topic", 0)?, lines.iter().map(String::as_bytes))?;
+    let avro = Options::of(&[("format", "avro"), ("schema_registry", "http://not-asked"), ("bad_records", "drop")]);
+    let avro = Table { options: avro, ..table.clone() };
+    for (what, versions) in [("Avro, one thread", 1), ("Avro, three schemas", 3)] {
+        let records: Vec<_> = (0..count).map(|n| avro_record(n, (n % versions) as u32, n % 1000 < bad)).collect();
+        let schemas: Vec<_> = (0..versions as u32).map(|id| (id, SCHEMA)).collect();
+        decode(what, Decoder::with_schemas(&avro, "topic", 0, &schemas)?, records.iter().map(Vec::as_slice))?;
     }
-    rows += decoder.finish(count as i64)?.into_fetch(i64::MAX)?.rows.num_rows();
-    report("decoder, one thread", rows, text.len(), &watch);
 
     let watch = Stopwatch::start();
     let context =
@@ -52,6 +50,69 @@ fn main() -> Result<()> {
     }
     report("filesystem source", rows, text.len(), &watch);
     std::fs::remove_file(&path).map_err(|e| Error::permanent(e.to_string()))
+}
+
+fn decode<'a>(what: &str, mut decoder: Decoder, records: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+    let watch = Stopwatch::start();
+    let (mut rows, mut bytes, mut next) = (0, 0, 0);
+    for record in records {
+        if decoder.ready(Some(record))? {
+            decoder.push(&RawRecord { offset: next, payload: Some(record), ..RawRecord::default() })?;
+        }
+        next += 1;
+        bytes += record.len();
+        if decoder.len() == 8192 {
+            rows += decoder.finish(next)?.into_fetch(i64::MAX)?.rows.num_rows();
+        }
+    }
+    rows += decoder.finish(next)?.into_fetch(i64::MAX)?.rows.num_rows();
+    report(what, rows, bytes, &watch);
+    Ok(())
+}
+
+const SCHEMA: &str = r#"{"type": "record", "name": "Transaction", "fields": [
+    {"name": "transaction_id", "type": "string"}, {"name": "user_id", "type": "string"}, {"name": "amount", "type": "double"},
+    {"name": "merchant", "type": ["null", "string"]}, {"name": "category", "type": ["null", "string"]},
+    {"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "location", "type": ["null", {"type": "record", "name": "Place", "fields": [
+        {"name": "lat", "type": "double"}, {"name": "lon", "type": "double"}]}]},
+    {"name": "device_type", "type": ["null", "string"]}]}"#;
+
+/// The transaction of [`line`], as Avro by a schema's id.
+fn avro_record(n: u64, id: u32, bad: bool) -> Vec<u8> {
+    let mut record = vec![0];
+    record.extend(id.to_be_bytes());
+    let text = |record: &mut Vec<u8>, text: &str| {
+        long(record, text.len() as i64);
+        record.extend(text.as_bytes());
+    };
+    text(&mut record, &format!("txn_{}.{:06}", 1_714_564_800 + n / 1000, n % 1_000_000));
+    text(&mut record, &format!("user_{}", n % 100_000));
+    record.extend(((n % 4990 + 10) as f64 + (n % 100) as f64 / 100.0).to_le_bytes());
+    for name in ["Walmart", "Groceries"] {
+        long(&mut record, 1);
+        text(&mut record, name);
+    }
+    long(&mut record, 1_714_564_800_000_000 + (n % 3_600_000_000) as i64);
+    long(&mut record, 1);
+    record.extend(40.7128_f64.to_le_bytes());
+    record.extend((-74.0060_f64).to_le_bytes());
+    long(&mut record, 1);
+    text(&mut record, "mobile");
+    if bad {
+        record.truncate(40);
+    }
+    record
+}
+
+/// A zigzag number.
+fn long(record: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        record.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    record.push(rest as u8);
 }
 
 fn report(what: &str, rows: usize, bytes: usize, watch: &Stopwatch) {

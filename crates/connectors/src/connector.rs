@@ -94,7 +94,7 @@ pub trait Connector: Send + Sync {
 /// The options that every table may have.
 pub const COMMON: &[OptionDescription] = &[
     required("connector", "which connector reads or writes the table"),
-    option("format", "json", "how records are written: json; files also csv and parquet"),
+    option("format", "json", "how records are written: json; topics also avro, files also csv and parquet"),
     option("emit", "", "sink: 'update' = changed rows at each trigger, 'append' = each row once; default by PRIMARY KEY"),
     option("trigger", "0", "sink: rounds of output are at least this far apart, such as '30 seconds'"),
     option("starting_offsets", "latest", "source: where a pipeline without a position starts: earliest, latest, …"),
@@ -113,7 +113,7 @@ pub const COMMON: &[OptionDescription] = &[
 /// Checks that the values of common options are well-formed.
 pub fn check_common(options: &Options) -> Result<()> {
     options.one_of("emit", &[("update", ()), ("append", ())])?;
-    options.one_of("format", &[("json", ()), ("csv", ()), ("parquet", ())])?;
+    check_format(options)?;
     options.one_of("timestamp_format", &[("iso8601", ()), ("unix_s", ()), ("unix_ms", ()), ("unix_us", ())])?;
     options.parse::<bool>("fail_on_data_loss", "true or false")?;
     for name in ["trigger", "max_ahead", "idle_timeout"] {
@@ -126,6 +126,26 @@ pub fn check_common(options: &Options) -> Result<()> {
         return Err(options.error("max_offsets_per_trigger", "must be more than 0"));
     }
     on_bad_record(options).map(|_| ())
+}
+
+/// Formats that there are; those that users may look for are refused with what to write instead.
+fn check_format(options: &Options) -> Result<()> {
+    let asked = options.get("format").unwrap_or_default().trim().to_ascii_lowercase().replace('-', "_");
+    let refused = |what: &str, hint: &str| Err(options.error("format", what).hint(hint));
+    match asked.as_str() {
+        "avro_confluent" | "confluent_avro" | "debezium_avro_confluent" => refused(
+            "Avro with a schema registry is called 'avro' here",
+            "write format = 'avro', schema_registry = 'http://host:8081'",
+        ),
+        "json_schema" | "jsonschema" | "json_sr" => refused(
+            "records with a JSON Schema of a registry are not read or written: they have 5 bytes before the JSON",
+            "let producers write Avro (format = 'avro'), or JSON without a registry (format = 'json')",
+        ),
+        "protobuf" | "proto" | "protobuf_confluent" => {
+            refused("Protobuf is not read or written", "let producers write Avro (format = 'avro') or JSON (format = 'json')")
+        }
+        _ => options.one_of("format", &[("json", ()), ("csv", ()), ("parquet", ()), ("avro", ())]).map(drop),
+    }
 }
 
 /// What a bad record does: the option `bad_records`; where only a dead-letter place is named, that.

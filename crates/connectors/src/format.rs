@@ -3,18 +3,24 @@
 //! One malformed record costs that record, not its batch: it becomes a [`BadRecord`](riverrun_engine::source::BadRecord)
 //! with its reason and position, and whether it does never depends on its neighbours.
 
+#[cfg(feature = "avro")]
+pub(crate) mod avro;
 #[cfg(feature = "filesystem")]
 mod csv;
 mod decode;
+mod decoding;
 mod encode;
 mod json;
 mod metadata;
 mod payload;
 mod records;
+mod rows;
 mod text;
 
 pub use decode::{Decoded, Decoder};
+pub(crate) use decoding::{Decoding, columns};
 pub use encode::{EncodedRows, JsonEncoder};
+pub(crate) use rows::{RowEncoder, check_sink};
 
 use std::time::Duration;
 
@@ -41,6 +47,8 @@ pub mod reason {
     pub const TOO_LARGE: &str = "too_large";
     /// No payload: a tombstone, or nothing but white space.
     pub const EMPTY: &str = "empty";
+    /// The registry has no schema of the record's id, or the schema does not fit the table.
+    pub const SCHEMA: &str = "schema";
 }
 
 /// A header of a record: name and value.
@@ -111,8 +119,13 @@ pub fn check_source(table: &Table) -> Result<()> {
     Decoder::new(table, "", 0).map(|_| ())
 }
 
+#[cfg(not(feature = "avro"))]
+fn no_avro(table: &Table) -> riverrun_engine::Error {
+    table.options.error("format", "avro was not compiled into this program").hint("build with --features avro")
+}
+
 /// The name of a type as scripts write it.
-pub(crate) fn sql_type(data_type: &DataType) -> String {
+pub fn sql_type(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "BOOLEAN".into(),
         DataType::Int8 => "TINYINT".into(),
@@ -130,6 +143,13 @@ pub(crate) fn sql_type(data_type: &DataType) -> String {
             format!("STRUCT<{}>", fields.join(", "))
         }
         DataType::List(field) => format!("{}[]", sql_type(field.data_type())),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            format!("DECIMAL({precision}, {scale})")
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) => format!("MAP<{}, {}>", sql_type(entry[0].data_type()), sql_type(entry[1].data_type())),
+            other => other.to_string(),
+        },
         other => other.to_string(),
     }
 }

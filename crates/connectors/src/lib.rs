@@ -8,6 +8,7 @@ pub mod format;
 pub mod registry;
 
 pub mod blackhole;
+pub mod cassandra;
 pub mod console;
 pub mod delta;
 pub mod filesystem;
@@ -15,7 +16,9 @@ pub mod generator;
 pub mod kafka;
 pub mod log;
 pub mod partitioner;
+pub mod s3;
 pub mod table;
 
 #[cfg(any(feature = "log", feature = "table"))]
 mod embedded;
+mod schema_registry;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use riverrun_engine::connect::{Connectors, Context};
+use riverrun_engine::connect::{Connectors, Context, Told};
 use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
 use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
@@ -10,7 +10,8 @@ use riverrun_engine::source::{OnBadRecord, Source, dead_letter_schema};
 use riverrun_engine::table::{Capabilities, Column, Location, Options, Table};
 use riverrun_engine::{Error, Result};
 
-use crate::connector::{COMMON, Connector, Description, check_common, on_bad_record};
+use crate::connector::{COMMON, Connector, Description, OptionDescription, check_common, on_bad_record};
+use crate::schema_registry;
 
 /// A connector of the registry: described always, there if compiled in.
 pub struct Entry {
@@ -36,6 +37,7 @@ impl Default for Registry {
         registry.add(&crate::log::DESCRIPTION, crate::log::connector());
         registry.add(&crate::table::DESCRIPTION, crate::table::connector());
         registry.add(&crate::delta::DESCRIPTION, crate::delta::connector());
+        registry.add(&crate::cassandra::DESCRIPTION, crate::cassandra::connector());
         registry
     }
 }
@@ -77,10 +79,11 @@ impl Registry {
     fn ignored_options(&self, own: &Description, options: &Options) -> Result<Vec<String>> {
         let mut ignored = Vec::new();
         for (name, _) in options.iter() {
-            if own.has_option(name) || COMMON.iter().any(|o| o.name == name) {
+            let has = |options: &[OptionDescription]| options.iter().any(|o| o.name == name);
+            if own.has_option(name) || has(COMMON) || has(schema_options(own)) {
                 continue;
             }
-            if !self.entries.iter().any(|e| e.description.has_option(name)) {
+            if !self.entries.iter().any(|e| e.description.has_option(name)) && !has(schema_registry::OPTIONS) {
                 return Err(unknown_option(own, name, options));
             }
             ignored.push(name.to_owned());
@@ -97,8 +100,20 @@ impl Connectors for Registry {
             table.options.required(option.name)?;
         }
         check_common(&table.options)?;
+        refuse_avro(table, description)?;
         let capabilities = connector.check(table)?;
         Ok(Capabilities { ignored, ..capabilities })
+    }
+
+    fn columns(&self, table: &Table, context: &Context) -> Result<Told> {
+        let (description, _) = self.entry(table)?;
+        self.ignored_options(description, &table.options)?;
+        check_common(&table.options)?;
+        if !schema_registry::SERVED.contains(&description.name) {
+            let what = format!("tables of connector '{}' have no schema registry: name their columns", description.name);
+            return Err(table.options.error("format", &what));
+        }
+        crate::format::columns(table, context)
     }
 
     fn dead_letters(&self, table: &Table) -> Result<Option<Table>> {
@@ -165,8 +180,23 @@ impl Registry {
     }
 }
 
+/// Avro is for records that name their schema; elsewhere only connectors that have no records at all pass over the format.
+fn refuse_avro(table: &Table, description: &Description) -> Result<()> {
+    let is_avro = table.options.get("format").is_some_and(|format| format.trim().eq_ignore_ascii_case("avro"));
+    if is_avro && ["filesystem", "generator"].contains(&description.name) {
+        let what = format!("connector '{}' has no Avro: it is for topics, whose records name their schema", description.name);
+        return Err(table.options.error("format", &what).hint("files are json, csv or parquet"));
+    }
+    Ok(())
+}
+
+/// The options of records with schemas in a registry, for the connectors that have such records.
+fn schema_options(own: &Description) -> &'static [OptionDescription] {
+    if schema_registry::SERVED.contains(&own.name) { schema_registry::OPTIONS } else { &[] }
+}
+
 fn unknown_option(own: &Description, name: &str, options: &Options) -> Error {
-    let names: Vec<_> = own.options.iter().chain(COMMON).map(|o| o.name).collect();
+    let names: Vec<_> = own.options.iter().chain(COMMON).chain(schema_options(own)).map(|o| o.name).collect();
     let error = options.error(name, &format!("connector '{}' has no such option", own.name));
     error.hint(match nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean '{near}'?"),

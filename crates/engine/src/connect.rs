@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::Result;
+use arrow::datatypes::FieldRef;
+
 use crate::graph::{Graph, SinkNode, SourceNode};
 use crate::journal::Journal;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::table::{Capabilities, Options, Table};
 use crate::time::Clock;
+use crate::{Error, Result};
 
 /// What a connector may need to know of the pipeline that it serves.
 #[derive(Clone)]
@@ -25,11 +27,26 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What a schema registry tells of a table.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Its columns, in order.
+    pub columns: Vec<FieldRef>,
+    /// Options to read them by, unless the script says them: names and values.
+    pub options: Vec<(String, String)>,
+}
+
 /// All connectors of a program. The planner asks it what is possible, the runtime to open.
 pub trait Connectors: Send + Sync {
     /// Checks a declaration without I/O: connector known, options known (else the nearest name is told) and well-formed.
     /// An error says what is wrong with it; that it is about this table is for the caller to say.
     fn check(&self, table: &Table) -> Result<Capabilities>;
+
+    /// The columns of a table that a schema registry tells. May do I/O: asked before planning, and only for such tables.
+    fn columns(&self, table: &Table, context: &Context) -> Result<Told> {
+        let _ = context;
+        Err(Error::invalid(format!("nobody tells the columns of {}", table.name)))
+    }
 
     /// The table that takes the bad records of this source, where its options ask for one.
     fn dead_letters(&self, table: &Table) -> Result<Option<Table>>;

@@ -237,11 +237,20 @@ impl Graph {
         text
     }
 
+    /// What is said of a node, one item a line: keys, windows, state and when it is freed.
+    pub fn describe(&self, id: NodeId) -> Vec<String> {
+        match &self.nodes[id].kind {
+            NodeKind::Source(s) => describe_source(s),
+            NodeKind::Operator(o) => o.describe(),
+            NodeKind::Sink(s) => describe_sink(s),
+        }
+    }
+
     fn explain_node(&self, text: &mut String, id: NodeId, node: &Node, consumers: usize) {
-        let (what, lines) = match &node.kind {
-            NodeKind::Source(s) => (format!("source {} ", connector(&s.table)), describe_source(s)),
-            NodeKind::Operator(o) => (String::new(), o.describe()),
-            NodeKind::Sink(s) => (format!("sink {} ", connector(&s.table)), describe_sink(s)),
+        let what = match &node.kind {
+            NodeKind::Source(s) => format!("source {} ", connector(&s.table)),
+            NodeKind::Operator(_) => String::new(),
+            NodeKind::Sink(s) => format!("sink {} ", connector(&s.table)),
         };
         let _ = write!(text, "#{id} {what}{}", node.name);
         for edge in &node.inputs {
@@ -251,7 +260,7 @@ impl Graph {
             let _ = write!(text, "   (shared by {consumers})");
         }
         text.push('\n');
-        for line in lines {
+        for line in self.describe(id) {
             let _ = writeln!(text, "     {}", readable(&line));
         }
     }

@@ -1,5 +1,6 @@
 //! The contract of an operator: what turns batches into batches within one task.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -7,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
+use crate::state::Backend;
 use crate::time::{MIN_TIME, Micros};
 
 /// What an operator gives while it works: batches by port, in order. The task hands them on.
@@ -57,6 +59,24 @@ pub struct StateSize {
     pub rows: u64,
     /// Bytes in memory, about.
     pub bytes: u64,
+    /// Bytes on disk, about: [`Backend::Disk`].
+    pub disk: u64,
+}
+
+impl std::ops::Add for StateSize {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes, disk: self.disk + other.disk }
+    }
+}
+
+impl std::ops::Sub for StateSize {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { rows: self.rows - other.rows, bytes: self.bytes - other.bytes, disk: self.disk - other.disk }
+    }
 }
 
 /// A part of an operator's state, for a checkpoint: some rows, in a schema of the operator's own.
@@ -66,13 +86,58 @@ pub struct StatePart {
     /// already need not be written again. `None`: written with every checkpoint.
     pub number: Option<u64>,
     /// The rows. Cheap to clone.
-    pub rows: RecordBatch,
+    pub rows: PartRows,
 }
 
 impl StatePart {
     /// Rows that are written with every checkpoint.
     pub fn whole(rows: RecordBatch) -> Self {
-        Self { number: None, rows }
+        Self { number: None, rows: rows.into() }
+    }
+}
+
+/// The rows of a part: here, or where they are read from when they are needed, so that a state need not be in memory as a
+/// whole to be named, written and read.
+#[derive(Debug, Clone)]
+pub enum PartRows {
+    /// In memory.
+    Here(RecordBatch),
+    /// Elsewhere.
+    Stored(Arc<dyn StoredRows>),
+}
+
+/// Rows that can be read for as long as this is held, from any thread, always the same.
+pub trait StoredRows: fmt::Debug + Send + Sync {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// What they lie in is broken.
+    fn load(&self) -> Result<RecordBatch>;
+}
+
+impl PartRows {
+    /// The rows, in memory.
+    ///
+    /// # Errors
+    /// What they lie in is broken.
+    pub fn load(&self) -> Result<RecordBatch> {
+        match self {
+            Self::Here(rows) => Ok(rows.clone()),
+            Self::Stored(stored) => stored.load(),
+        }
+    }
+}
+
+impl From<RecordBatch> for PartRows {
+    fn from(rows: RecordBatch) -> Self {
+        Self::Here(rows)
+    }
+}
+
+/// They are the same if both can be read, and the rows are.
+impl PartialEq for PartRows {
+    fn eq(&self, other: &Self) -> bool {
+        matches!((self.load(), other.load()), (Ok(a), Ok(b)) if a == b)
     }
 }
 
@@ -186,9 +251,9 @@ pub trait OperatorSpec: Send + Sync {
         Vec::new()
     }
 
-    /// Makes the operator of one task, with empty state. `ports` are the outputs that somebody takes: what goes to others
-    /// need not be made.
-    fn create(&self, ports: &[Port]) -> Result<Box<dyn Operator>>;
+    /// Makes the operator of one task, with empty state, which it is to keep in `backend`. `ports` are the outputs that somebody
+    /// takes: what goes to others need not be made.
+    fn create(&self, ports: &[Port], backend: &Backend) -> Result<Box<dyn Operator>>;
 }
 
 /// A shared plan of an operator.

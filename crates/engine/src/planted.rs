@@ -18,6 +18,12 @@ pub enum Fault {
     AcknowledgedBeforeFlush,
     /// A checkpoint is made visible before the sinks have what came before it.
     CheckpointBeforeSinks,
+    /// A checkpoint is written without the outputs that sinks have not made safe.
+    PendingForgotten,
+    /// The outputs in a checkpoint are not given to the sinks that lack them.
+    PendingNotGiven,
+    /// The outputs in a checkpoint are given to sinks that have them.
+    PendingGivenAgain,
     /// The journal is told that the first record behind the oldest checkpoint is not needed either.
     TruncatedOneTooMany,
     /// The newest checkpoint is removed, not the oldest alone.
@@ -42,16 +48,23 @@ pub enum Fault {
     ToldWatermarksNotRestored,
     /// A stage does not wait until each task of the stage before was heard.
     UnheardTasksIgnored,
+    /// A task is taken while a transaction of its earlier owner is still under way. (Asked by the group.)
+    TakenBeforeDecided,
+    /// A transaction is vouched for with what the group says when it is sent, not when its tasks were taken. (Asked by the group.)
+    VouchedTooLate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::FeedBeforeCommit,
         Self::FailedCommitForgotten,
         Self::CommitAgainBlindly,
         Self::AcknowledgedBeforeFlush,
         Self::CheckpointBeforeSinks,
+        Self::PendingForgotten,
+        Self::PendingNotGiven,
+        Self::PendingGivenAgain,
         Self::TruncatedOneTooMany,
         Self::NewestCheckpointDeleted,
         Self::NeededFilesDeleted,
@@ -64,6 +77,8 @@ impl Fault {
         Self::WatermarkNotRestored,
         Self::ToldWatermarksNotRestored,
         Self::UnheardTasksIgnored,
+        Self::TakenBeforeDecided,
+        Self::VouchedTooLate,
     ];
 }
 

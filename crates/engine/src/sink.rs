@@ -36,6 +36,8 @@ pub enum Flushed {
     All,
     /// Not everything yet; call again.
     Pending,
+    /// As pending; and it failed before, and whether it works now is not known yet.
+    Trying,
 }
 
 /// A table to write to, resolved. One per sink of a pipeline, used by one thread at a time.
@@ -50,7 +52,8 @@ pub trait Sink: Send {
     ///
     /// `lineage` names the pipeline and this life of it: safe in file names, never used by another.
     ///
-    /// `None`: the sink keeps no position. After a crash it gets the epochs since the newest checkpoint again.
+    /// `None`: the sink keeps no position. After a crash it gets the epochs since the newest checkpoint again, and those before
+    /// that it had not made safe when that was written.
     fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
         let _ = (lineage, tasks);
         Ok(None)
@@ -74,6 +77,12 @@ pub trait Sink: Send {
     /// nothing more is taken of them until they are [taken](Sink::take) again.
     fn take_moved(&mut self) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// Whether it takes more now. While it does not, its feed holds what comes, and of a keyed sink that is updated only the
+    /// newest row of each key.
+    fn is_ready(&self) -> bool {
+        true
     }
 
     /// Takes the outputs of one epoch. May buffer; must not wait for long.

@@ -6,8 +6,8 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, T
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 
-use crate::Result;
 use crate::time::Micros;
+use crate::{Error, Result};
 
 /// Where to start reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,8 @@ impl Limit {
 }
 
 /// The reasons of [`BadRecord`]s, as metrics and dead letters name them.
-pub const BAD_RECORD_REASONS: [&str; 6] = ["malformed", "missing_field", "wrong_type", "event_time", "too_large", "empty"];
+pub const BAD_RECORD_REASONS: [&str; 7] =
+    ["malformed", "missing_field", "wrong_type", "event_time", "too_large", "empty", "schema"];
 
 /// A record that could not become a row: its position, and why.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +144,19 @@ pub trait Source: Send + Sync {
     fn commit(&self, positions: &[(u32, i64)]) -> Result<()> {
         let _ = positions;
         Ok(())
+    }
+
+    /// The columns (by their places in the table) that rows can be found by without reading all: a store that sorts its rows by
+    /// key. Empty: there are none.
+    fn key(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Reads the rows whose first [`key`](Source::key) columns have these values, each an array of one value of the column's
+    /// type, and ends.
+    fn find(&self, values: &[ArrayRef]) -> Result<Box<dyn PartitionReader>> {
+        let _ = values;
+        Err(Error::permanent("this source finds nothing by key"))
     }
 
     /// What a bad record does to the pipeline.

@@ -54,7 +54,8 @@ pub struct StreamContext {
 
 impl StreamContext {
     /// A context with the tables and views that a script of CREATE statements declares. Of its SET statements those hold
-    /// that need no checkpoint: `pipeline.name`, `trigger.interval`, `progress.interval`, `state.ttl`.
+    /// that need no checkpoint: `pipeline.name`, `trigger.interval`, `progress.interval`, `state.ttl`,
+    /// `state.backend`, `state.path`, `state.memory`.
     ///
     /// # Errors
     /// What is wrong with the script, with its place.
@@ -65,8 +66,16 @@ impl StreamContext {
     /// As [`new`](StreamContext::new), with values for the script's `${NAME}`.
     pub fn with_variables(script: &str, variables: &Variables) -> Result<Self> {
         let invalid = |e: riverrun_sql::ScriptError| Error::invalid(e.to_string());
-        let script = riverrun_sql::parse("program", script, &|name| variables.get(name)).map_err(invalid)?;
+        let mut script = riverrun_sql::parse("program", script, &|name| variables.get(name)).map_err(invalid)?;
         let settings = riverrun_sql::plan::settings(&script).map_err(invalid)?;
+        let registry = Registry::default();
+        let context = Context {
+            pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
+            instance: settings.instance.clone(),
+            data_dir: variables.data_dir(),
+            clock: Arc::new(riverrun_engine::time::SystemClock),
+        };
+        crate::program::resolve(&mut script, &registry, &context)?;
         let session = session_context();
         let catalog = riverrun_sql::catalog::Catalog::new(session);
         for table in &script.tables {
@@ -78,15 +87,10 @@ impl StreamContext {
         Ok(Self {
             tables: script.tables,
             session: catalog.context().clone(),
-            registry: Registry::default(),
+            registry,
             outputs: Vec::new(),
             sinks: OwnSinks::new(),
-            context: Context {
-                pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
-                instance: settings.instance.clone(),
-                data_dir: variables.data_dir(),
-                clock: Arc::new(riverrun_engine::time::SystemClock),
-            },
+            context,
             settings,
             listeners: Listeners::default(),
         })
@@ -142,7 +146,7 @@ impl StreamContext {
     /// The graph as `riverrun explain` prints it.
     pub fn explain(&self) -> Result<String> {
         let outputs = self.outputs.iter().map(|o| Output { query: o.query.clone(), sink: o.sink.clone() }).collect();
-        Ok(self.plan(outputs)?.explain())
+        Ok(self.plan(outputs)?.explain() + &crate::state::explain(&self.settings, &self.context))
     }
 
     fn plan(&self, outputs: Vec<Output>) -> Result<Graph> {
@@ -156,11 +160,12 @@ impl StreamContext {
         let graph = self.plan(outputs)?;
         let bindings = Bindings::open(&graph, &self.registry, &self.context, &mut self.sinks, false)?;
         let settings = Settings {
-            name: self.context.pipeline,
+            name: self.context.pipeline.clone(),
             bounded,
             trigger_interval: self.settings.trigger_interval,
             progress_interval: self.settings.progress_interval,
             listeners: self.listeners,
+            disk: crate::state::open(&self.settings, &self.context)?,
             ..Settings::default()
         };
         Pipeline::start(&graph, bindings, settings, self.context.clock)

@@ -11,7 +11,10 @@ pub struct Observing;
 pub mod cli;
 mod context;
 mod metrics;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod program;
+mod state;
 pub mod storage;
 mod tables;
 

@@ -1,15 +1,18 @@
 //! A script with its connectors: loaded, checked, planned, started.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use riverrun_connectors::registry::Registry;
 use riverrun_engine::checkpoint::Storage;
-use riverrun_engine::connect::Context;
+use riverrun_engine::connect::{Connectors, Context};
+use riverrun_engine::error::Kind;
 use riverrun_engine::graph::Graph;
 use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
 use riverrun_engine::sink::Sink;
+use riverrun_engine::table::Table;
 use riverrun_engine::time::{Clock, SystemClock};
 use riverrun_engine::{Error, Result};
 use riverrun_serve::metrics::declared::Declared;
@@ -68,7 +71,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads, parses, checks and plans the script in a file. Connects to nothing.
+    /// Reads, parses, checks and plans the script in a file. Connects to nothing, but for a schema registry where the script
+    /// leaves columns to it.
     ///
     /// # Errors
     /// The file cannot be read, or what is wrong with the script, with its place.
@@ -80,13 +84,17 @@ impl Program {
     /// As [`load`](Program::load), of a text; `file` is its name in messages.
     pub fn parse(file: &str, text: &str, variables: &Variables) -> Result<Self> {
         let registry = Arc::new(Registry::default());
-        let script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(|e| Error::invalid(e.to_string()))?;
+        let invalid = |e: riverrun_sql::ScriptError| Error::invalid(e.to_string());
+        let mut script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(invalid)?;
+        let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
+        let (data_dir, clock) = (variables.data_dir(), Arc::new(SystemClock));
+        let context = Context { pipeline: stem.clone(), instance: None, data_dir, clock };
+        resolve(&mut script, registry.as_ref(), &context)?;
         let Planned { graph, settings } = plan(&script, registry.as_ref()).map_err(|e| Error::invalid(e.to_string()))?;
         let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;
-        let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
         let pipeline = settings.pipeline_name.clone().unwrap_or(stem);
         let instance = settings.instance.clone();
-        let context = Context { pipeline, instance, data_dir: variables.data_dir(), clock: Arc::new(SystemClock) };
+        let context = Context { pipeline, instance, ..context };
         Ok(Self { script, graph, settings, metrics, registry, context })
     }
 
@@ -115,6 +123,7 @@ impl Program {
             checkpoint_keep: self.settings.checkpoint_keep,
             journal_dir: Some(local.join("journal")),
             checkpoint_interval: self.settings.checkpoint_interval,
+            disk: crate::state::open(&self.settings, &self.context)?,
             ..settings
         };
         // Repartition topics live with a journal; a bounded run keeps none, and is one task then.
@@ -149,8 +158,24 @@ impl Program {
         self.context.data_dir.join("checkpoints").join(&self.context.pipeline)
     }
 
+    /// The graph and where its state lies, as `riverrun explain` prints them.
+    pub fn explain(&self) -> String {
+        self.graph.explain() + &crate::state::explain(&self.settings, &self.context)
+    }
+
     /// Wall time.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.context.clock.clone()
     }
+}
+
+/// Asks schema registries for the columns that a script leaves to them.
+pub(crate) fn resolve(script: &mut Script, registry: &Registry, context: &Context) -> Result<()> {
+    let failed = Cell::new(Kind::Invalid);
+    let ask = |table: &Table| registry.columns(table, context).inspect_err(|e| failed.set(e.kind()));
+    riverrun_sql::resolve(script, &ask).map_err(|e| match failed.get() {
+        Kind::Invalid => Error::invalid(e.to_string()),
+        Kind::Permanent => Error::permanent(e.to_string()),
+        Kind::Transient => Error::transient(e.to_string()),
+    })
 }

@@ -9,6 +9,7 @@ use riverrun_engine::progress::Progress;
 use riverrun_engine::{Error, Result};
 use serde::de::DeserializeOwned;
 
+use crate::access::Secret;
 use crate::discovery::Running;
 use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
 
@@ -17,18 +18,25 @@ use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo
 pub struct Client {
     http: reqwest::Client,
     base: String,
+    token: Option<Secret>,
 }
 
 impl Client {
     /// To the process that `running` names. Nothing is sent yet.
     pub fn new(running: &Running) -> Self {
-        Self { http: reqwest::Client::new(), base: format!("http://{}", running.address) }
+        Self { http: reqwest::Client::new(), base: format!("http://{}", running.address), token: None }
+    }
+
+    /// The same, showing this token.
+    #[must_use]
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
     }
 
     /// Runs a query there.
     pub async fn sql(&self, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let request = self.http.post(format!("{}/sql", self.base)).json(&SqlRequest { query: query.to_owned() });
-        let body = answer(request).await?.bytes().await.map_err(lost)?;
+        let body = self.answer(request).await?.bytes().await.map_err(lost)?;
         let reader = StreamReader::try_new(body.as_ref(), None)?;
         let schema = reader.schema();
         Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
@@ -63,21 +71,27 @@ impl Client {
     /// What it did in the last two seconds; waits at most as long for the answer.
     pub async fn live_progress(&self) -> Result<Progress> {
         let request = self.http.get(format!("{}/progress/live", self.base)).timeout(Duration::from_secs(2));
-        answer(request).await?.json().await.map_err(lost)
+        self.answer(request).await?.json().await.map_err(lost)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T> {
-        answer(self.http.get(format!("{}{path}", self.base))).await?.json().await.map_err(lost)
+        self.answer(self.http.get(format!("{}{path}", self.base))).await?.json().await.map_err(lost)
     }
-}
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
-    let response = request.send().await.map_err(lost)?;
-    if response.status().is_success() {
-        return Ok(response);
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
+        let response = request.send().await.map_err(lost)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let refused = response.status() == reqwest::StatusCode::UNAUTHORIZED;
+        let failure: Failure = response.json().await.map_err(lost)?;
+        let error = Error::invalid(failure.error);
+        Err(if refused { error.hint("set RIVERRUN_TOKEN, or RIVERRUN_TOKEN_FILE to a file that holds it") } else { error })
     }
-    let failure: Failure = response.json().await.map_err(lost)?;
-    Err(Error::invalid(failure.error))
 }
 
 fn lost(e: reqwest::Error) -> Error {

@@ -5,18 +5,40 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use riverrun_engine::progress::{Durations, EventTime, Identity, Progress, Timestamp};
+use riverrun_engine::runtime::Steering;
 use riverrun_engine::runtime::health::Health;
+use riverrun_engine::runtime::stats::PipelineStats;
 use riverrun_engine::{Error, Result};
 
+use crate::access::{Listen, Secret};
 use crate::client::Client;
 use crate::discovery::{self, Announcement, Running};
+use crate::limits::Limits;
 use crate::metrics::family::Family;
 use crate::metrics::starting;
-use crate::protocol::{LogRange, LogRecord, Stats, Status, TopicInfo};
+use crate::protocol::{
+    Answer, ColumnInfo, GraphInfo, LogRange, LogRecord, PipelineInfo, RowsWanted, Stats, Status, TableInfo, TopicInfo,
+};
 use crate::server::{Backend, Server};
+
+mod access;
+mod api;
+mod fuzz;
 
 /// Has so many reports of progress.
 struct Fixed(usize);
+
+fn starting_error() -> Error {
+    Error::transient("the pipeline is starting")
+}
+
+/// A server on a free port of loopback.
+async fn server(token: Option<&str>) -> Server {
+    let token = token.map(|token| Secret::new(token).unwrap());
+    let listen = Listen::new(Listen::loopback(0).address, token, false).unwrap();
+    let limits = Limits { query_time: std::time::Duration::from_millis(200), ..Limits::default() };
+    tokio::task::spawn_blocking(move || Server::start(&listen, limits, Arc::new(Fixed(3))).unwrap()).await.unwrap()
+}
 
 fn progress(batch_id: u64) -> Progress {
     Progress {
@@ -38,13 +60,37 @@ fn progress(batch_id: u64) -> Progress {
 
 #[async_trait::async_trait]
 impl Backend for Fixed {
-    async fn sql(&self, query: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        if query != "SELECT 7 AS n" {
-            return Err(Error::invalid("no such table: nowhere"));
+    async fn query(&self, query: &str, limit: usize) -> Result<Answer> {
+        match query {
+            "SELECT 7 AS n" => {
+                let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+                let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![7]))])?;
+                let columns = vec![ColumnInfo { name: "n".into(), data_type: "BIGINT".into(), nullable: false }];
+                Ok(Answer { schema, columns, batches: vec![rows.slice(0, limit.min(1))], truncated: limit == 0 })
+            }
+            "panic" => panic!("the query panics"),
+            "for ever" => std::future::pending().await,
+            _ => Err(Error::invalid("no such table: nowhere")),
         }
-        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![7]))])?;
-        Ok((schema, vec![rows]))
+    }
+
+    async fn rows(&self, table: &str, wanted: RowsWanted) -> Result<Answer> {
+        assert_eq!((table, &wanted.key), ("numbers", &vec!["7".to_owned()]));
+        self.query("SELECT 7 AS n", wanted.limit).await
+    }
+
+    fn tables(&self) -> Result<Vec<TableInfo>> {
+        let table = |name: &str, problem: Option<&str>| TableInfo {
+            name: name.into(),
+            connector: "table".into(),
+            role: "sink".into(),
+            primary_key: vec!["n".into()],
+            time: None,
+            columns: Vec::new(),
+            readable: problem.is_none(),
+            problem: problem.map(str::to_owned),
+        };
+        Ok(vec![table("numbers", None), table("screen", Some("what goes to console cannot be read back"))])
     }
 
     fn topics(&self) -> Result<Vec<TopicInfo>> {
@@ -55,6 +101,26 @@ impl Backend for Fixed {
         let record =
             |offset| LogRecord { partition: range.partition, offset, timestamp: 1, key: None, value: Some(topic.to_owned()) };
         Ok((range.offset..3).take(range.limit).map(record).collect())
+    }
+
+    fn pipeline(&self) -> PipelineInfo {
+        PipelineInfo::starting("p", None, 1_700_000_000_000_000)
+    }
+
+    fn graph(&self) -> Result<GraphInfo> {
+        Err(starting_error())
+    }
+
+    fn steering(&self) -> Result<Steering> {
+        Err(starting_error())
+    }
+
+    fn observed(&self) -> Result<Arc<PipelineStats>> {
+        Err(starting_error())
+    }
+
+    fn fates(&self) -> Vec<(String, String, Option<String>)> {
+        Vec::new()
     }
 
     fn stats(&self) -> Result<Stats> {
@@ -85,7 +151,7 @@ impl Backend for Fixed {
 
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
+    let server = server(None).await;
     let url = format!("http://{}/metrics", server.address());
     for (accept, content_type, end) in [
         ("*/*", "text/plain; version=0.0.4; charset=utf-8", false),
@@ -112,7 +178,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
 
 #[tokio::test]
 async fn health_is_a_status_and_the_reason() {
-    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
+    let server = server(None).await;
     let get = async |path: &str| {
         let answer = reqwest::get(format!("http://{}{path}", server.address())).await.unwrap();
         (answer.status().as_u16(), answer.json::<Status>().await.unwrap())
@@ -126,7 +192,7 @@ async fn health_is_a_status_and_the_reason() {
 #[tokio::test]
 async fn a_client_finds_the_running_process_and_asks_it() {
     let dir = tempfile::tempdir().unwrap();
-    let server = tokio::task::spawn_blocking(|| Server::start(0, Arc::new(Fixed(3))).unwrap()).await.unwrap();
+    let server = server(None).await;
     let running = Running { address: server.address().to_string(), pid: std::process::id(), pipeline: "p".into() };
     let announcement = Announcement::write(dir.path(), &running).unwrap();
     let client = Client::new(&discovery::find(dir.path()).unwrap());
@@ -148,7 +214,9 @@ async fn a_client_finds_the_running_process_and_asks_it() {
 #[tokio::test]
 async fn progress_is_the_newest_report_the_recent_ones_or_what_happens_now() {
     for reports in [0, 3] {
-        let server = tokio::task::spawn_blocking(move || Server::start(0, Arc::new(Fixed(reports))).unwrap()).await.unwrap();
+        let backend = Arc::new(Fixed(reports));
+        let start = move || Server::start(&Listen::loopback(0), Limits::default(), backend).unwrap();
+        let server = tokio::task::spawn_blocking(start).await.unwrap();
         let running = Running { address: server.address().to_string(), pid: 1, pipeline: "p".into() };
         let client = Client::new(&running);
         let newest = client.last_progress().await.unwrap();

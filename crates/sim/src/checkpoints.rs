@@ -11,6 +11,7 @@ use bytes::Bytes;
 use riverrun_engine::Result;
 use riverrun_engine::checkpoint::{FileKind, Manifest, Put, Storage, Stored, TaskFile};
 
+use crate::history::Visible;
 use crate::random::Random;
 use crate::world::{Fate, Life, State, World};
 
@@ -96,7 +97,12 @@ impl State {
     /// A file was put, removed or damaged: what is visible may be other checkpoints.
     fn file_changed(&mut self, name: &str) {
         let Some(file) = task_of(name) else { return };
-        let now = self.manifests(file.task).iter().map(|(_, manifest, intact)| (manifest.epoch, *intact)).collect();
+        let visible = |(_, manifest, intact): (String, Manifest, bool)| Visible {
+            epoch: manifest.epoch,
+            intact,
+            pending: manifest.pending,
+        };
+        let now = self.manifests(file.task).into_iter().map(visible).collect();
         self.checkpoints_are(file.task, now);
     }
 

@@ -2,6 +2,8 @@
 
 use riverrun_engine::journal::{Genesis, Record, Recorded};
 
+use riverrun_engine::checkpoint::PendingOutputs;
+
 use crate::plan::Kind;
 use crate::world::State;
 
@@ -14,8 +16,19 @@ pub struct History {
     pub records: Vec<Vec<Record>>,
     /// By task: records up to this epoch are gone.
     pub cut: Vec<u64>,
-    /// By task: epochs of the checkpoints that are visible, and whether they are intact.
-    pub checkpoints: Vec<Vec<(u64, bool)>>,
+    /// By task: the checkpoints that are visible, oldest first.
+    pub checkpoints: Vec<Vec<Visible>>,
+}
+
+/// A checkpoint that is visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visible {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Whether it is as it was written.
+    pub intact: bool,
+    /// What it holds for its sinks.
+    pub pending: Vec<PendingOutputs>,
 }
 
 impl History {
@@ -78,16 +91,26 @@ impl State {
 
     /// Whether the epochs that happened have read all records, and the tables have what they gave.
     pub fn is_done(&self) -> bool {
-        let mut partitions = (0..).zip(&self.topic.partitions);
-        let read = partitions.all(|(partition, entries)| {
-            let task = if self.plan.tasks == 1 { 0 } else { partition as usize };
-            let read = self.history.position(task, partition, u64::MAX);
-            entries.last().is_none_or(|last| read.is_some_and(|read| read > last.offset))
-        });
-        let tasks = || 0..self.plan.tasks as usize;
-        let landed =
-            |sink: usize| tasks().all(|task| self.tables[sink].landed_to(task as u32) >= self.needed(sink, task, u64::MAX));
-        read && self.exchanges_are_read() && (0..self.tables.len()).all(landed)
+        self.lacking().is_empty()
+    }
+
+    /// What is lacking of that.
+    pub fn lacking(&self) -> String {
+        let is_unread = |(partition, entries): &(u32, &Vec<crate::source::Entry>)| {
+            let task = if self.plan.tasks == 1 { 0 } else { *partition as usize };
+            let read = self.history.position(task, *partition, u64::MAX);
+            entries.last().is_some_and(|last| read.is_none_or(|read| read <= last.offset))
+        };
+        if let Some((partition, _)) = (0..).zip(&self.topic.partitions).find(is_unread) {
+            return format!("partition {partition} is not read to its end");
+        }
+        if !self.exchanges_are_read() {
+            return "a repartition topic is not read to its end".to_owned();
+        }
+        let pairs = (0..self.tables.len()).flat_map(|sink| (0..self.plan.tasks as usize).map(move |task| (sink, task)));
+        let mut lacks =
+            pairs.filter(|(sink, task)| self.tables[*sink].landed_to(*task as u32) < self.needed(*sink, *task, u64::MAX));
+        lacks.next().map_or_else(String::new, |(sink, task)| format!("{} lacks rows of task {task}", self.tables[sink].name))
     }
 
     /// The last epoch up to `epoch` that gave a sink rows; 0: none did.
@@ -104,32 +127,44 @@ impl State {
         self.check_recoverable(task as usize);
     }
 
-    /// The checkpoints of a task that are visible now, oldest first, and whether each is intact.
-    pub fn checkpoints_are(&mut self, task: usize, now: Vec<(u64, bool)>) {
+    /// The checkpoints of a task that are visible now, oldest first.
+    pub fn checkpoints_are(&mut self, task: usize, now: Vec<Visible>) {
         let before = std::mem::replace(&mut self.history.checkpoints[task], now.clone());
         if before == now {
             return;
         }
-        self.note(|| format!("task {task}: checkpoints are {now:?}"));
-        for (epoch, _) in now.iter().filter(|(epoch, intact)| *intact && !before.iter().any(|(e, i)| e == epoch && *i)) {
-            self.check_checkpoint(task, *epoch);
+        let told: Vec<_> = now.iter().map(|Visible { epoch, intact, pending }| (*epoch, *intact, pending.len())).collect();
+        self.note(|| format!("task {task}: checkpoints (epoch, intact, sinks behind) are {told:?}"));
+        for visible in now.iter().filter(|visible| visible.intact && !before.contains(visible)) {
+            self.check_checkpoint(task, visible);
         }
         self.check_recoverable(task);
     }
 
-    /// A checkpoint that has become visible needs nothing that could be lost.
-    fn check_checkpoint(&mut self, task: usize, epoch: u64) {
+    /// A checkpoint that has become visible needs nothing that could be lost: it holds what its sinks have not.
+    fn check_checkpoint(&mut self, task: usize, visible: &Visible) {
+        let epoch = visible.epoch;
         if !self.history.has(task as u32, epoch) {
             let end = self.history.end(task);
             return self.violate(|| format!("task {task}: a checkpoint of epoch {epoch} is visible, the journal ends at {end}"));
         }
         for sink in 0..self.tables.len() {
-            let needed = self.needed(sink, task, epoch);
-            let held = self.tables[sink].landed_to(task as u32);
-            if held < needed {
-                let name = self.tables[sink].name.clone();
+            let (name, held) = (self.tables[sink].name.clone(), self.tables[sink].landed_to(task as u32));
+            let of_sink = || visible.pending.iter().filter(|pending| pending.sink == name).flat_map(|pending| &pending.parts);
+            let records = self.history.records[task].iter().take(epoch as usize);
+            let lacking: Vec<_> = records.filter(|record| record.epoch > held && record.rows[sink] > 0).collect();
+            let is_held = |epoch: u64| of_sink().any(|part| (part.first..=part.last).contains(&epoch));
+            let rows = (of_sink().map(|part| part.place.rows).sum(), lacking.iter().map(|record| record.rows[sink]).sum());
+            let (there, needed): (u64, u64) = rows;
+            let lost = lacking.iter().map(|record| record.epoch).find(|lacking| !is_held(*lacking));
+            let is_short = !self.tables[sink].coalesced && there < needed;
+            if let Some(lost) = lost {
                 self.violate(|| {
-                    format!("task {task}: a checkpoint of epoch {epoch} is visible, and {name} has nothing behind epoch {held} of {needed}")
+                    format!("task {task}: a checkpoint of epoch {epoch} is visible, {name} has nothing behind epoch {held}, and epoch {lost} is in neither")
+                });
+            } else if is_short {
+                self.violate(|| {
+                    format!("task {task}: a checkpoint of epoch {epoch} holds {there} rows for {name}, which lacks {needed}")
                 });
             }
         }
@@ -138,7 +173,8 @@ impl State {
     /// Each of the two newest intact checkpoints can be gone on from; without any, the beginning.
     fn check_recoverable(&mut self, task: usize) {
         let cut = self.history.cut[task];
-        let intact: Vec<u64> = self.history.checkpoints[task].iter().filter(|(_, intact)| *intact).map(|(e, _)| *e).collect();
+        let intact: Vec<u64> =
+            self.history.checkpoints[task].iter().filter(|visible| visible.intact).map(|visible| visible.epoch).collect();
         let needed = intact.iter().rev().take(2).min().copied().unwrap_or(0);
         if cut > needed {
             self.violate(|| format!("task {task}: the journal is cut behind epoch {cut}, its checkpoints are {intact:?}"));
@@ -151,7 +187,7 @@ impl State {
     /// A position was told to the source: the state of the newest checkpoint has all before it.
     pub fn check_position(&mut self, partition: u32, offset: i64) {
         let task = if self.plan.tasks == 1 { 0 } else { partition as usize };
-        let newest = self.history.checkpoints[task].iter().map(|(epoch, _)| *epoch).max();
+        let newest = self.history.checkpoints[task].iter().map(|visible| visible.epoch).max();
         let entries = &self.topic.partitions[partition as usize];
         let begin = entries.first().map_or(0, |entry| entry.offset);
         let held = newest.and_then(|newest| self.history.position(task, partition, newest)).unwrap_or(begin);

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use riverrun_engine::graph::NodeId;
 use riverrun_engine::journal::{Epoch, Genesis, Journal, LocalJournal, Record, Recorded};
 use riverrun_engine::planted::{Fault, is_planted};
+use riverrun_engine::sink::EpochOutput;
 use riverrun_engine::{Error, Result};
 
+use crate::group::Group;
 use crate::plan::Kind;
 use crate::world::{Fate, Life, State, World};
 
@@ -20,8 +22,13 @@ pub struct BusState {
     /// Whose journal it is: all earlier lives are fenced.
     owner: Life,
     /// A transaction that was sent and is neither committed nor aborted yet.
-    open: Option<Vec<(Record, Vec<riverrun_engine::sink::EpochOutput>)>>,
+    open: Option<Sent>,
+    /// Where instances share the tasks: who has which.
+    pub group: Group,
 }
+
+/// What a transaction holds: records, and the rows that go with each.
+pub type Sent = Vec<(Record, Vec<EpochOutput>)>;
 
 const FENCED: &str = "another run of this pipeline has taken over its journal";
 
@@ -35,8 +42,6 @@ pub struct BusJournal {
     world: Arc<World>,
     life: Life,
     takes: Vec<NodeId>,
-    /// The places of those sinks.
-    sinks: Vec<usize>,
     /// The outcome of the last commit is not known.
     doubtful: bool,
 }
@@ -45,9 +50,8 @@ impl BusJournal {
     /// The journal of `life`; `sinks` are the graph's, in order.
     pub fn new(world: Arc<World>, life: Life, sinks: &[NodeId]) -> Self {
         let kinds = world.state().plan.kinds.clone();
-        let taken = || kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Taken).map(|(sink, _)| sink);
-        let (takes, sinks) = (taken().map(|sink| sinks[sink]).collect(), taken().collect());
-        Self { world, life, takes, sinks, doubtful: false }
+        let takes = kinds.iter().zip(sinks).filter(|(kind, _)| **kind == Kind::Taken).map(|(_, sink)| *sink).collect();
+        Self { world, life, takes, doubtful: false }
     }
 
     fn check_owner(&self, state: &State) -> Result<()> {
@@ -60,22 +64,26 @@ impl BusJournal {
         let life = self.life;
         if state.random.chance(500) {
             state.note(|| format!("life {life}: the transaction under way is committed"));
-            self.apply(state, epochs);
+            state.apply(life, epochs);
         } else {
             state.note(|| format!("life {life}: the transaction under way is aborted"));
         }
     }
+}
 
-    fn apply(&self, state: &mut State, epochs: Vec<(Record, Vec<riverrun_engine::sink::EpochOutput>)>) {
-        let life = self.life;
+impl State {
+    /// A transaction of `life` is committed.
+    pub fn apply(&mut self, life: Life, epochs: Sent) {
+        let taken = self.plan.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Taken);
+        let taken: Vec<usize> = taken.map(|(sink, _)| sink).collect();
         for (record, outputs) in epochs {
-            state.note(|| format!("life {life}: task {}, epoch {} is committed: {record:?}", record.task, record.epoch));
-            state.committed(&record);
-            for (sink, output) in self.sinks.iter().zip(&outputs) {
+            self.note(|| format!("life {life}: task {}, epoch {} is committed: {record:?}", record.task, record.epoch));
+            self.committed(&record);
+            for (sink, output) in taken.iter().zip(&outputs) {
                 if (output.task, output.epoch) != (record.task, record.epoch) {
-                    state.violate(|| format!("a record of epoch {} goes with rows of epoch {}", record.epoch, output.epoch));
+                    self.violate(|| format!("a record of epoch {} goes with rows of epoch {}", record.epoch, output.epoch));
                 }
-                state.land(*sink, life, output);
+                self.land(*sink, life, output);
             }
         }
     }
@@ -126,9 +134,9 @@ impl Journal for BusJournal {
         }
         let sent = epochs.iter().map(|epoch| (epoch.record.clone(), epoch.outputs.clone())).collect();
         match fate {
-            Fate::Works => self.apply(&mut state, sent),
+            Fate::Works => state.apply(self.life, sent),
             Fate::Refused => {}
-            Fate::Unheard | Fate::Dies if state.random.chance(500) => self.apply(&mut state, sent),
+            Fate::Unheard | Fate::Dies if state.random.chance(500) => state.apply(self.life, sent),
             Fate::Unheard | Fate::Dies => state.bus.open = Some(sent),
         }
         self.doubtful = fate != Fate::Works;

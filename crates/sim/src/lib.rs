@@ -8,6 +8,7 @@
 mod check;
 mod checkpoints;
 mod exchange;
+mod group;
 mod history;
 mod journal;
 mod life;
@@ -15,6 +16,7 @@ mod plan;
 mod random;
 mod reference;
 mod script;
+mod sharing;
 mod simulation;
 mod sink;
 mod source;

@@ -10,10 +10,12 @@ use riverrun_engine::graph::NodeId;
 use riverrun_engine::journal::{Journal, LocalJournal};
 use riverrun_engine::runtime::{Assembly, Bindings, Control, Next, Part, Settings, Stage};
 use riverrun_engine::source::Source;
+use riverrun_engine::state::Disk;
 use riverrun_engine::time::{Clock, Micros};
 
 use crate::checkpoints::SimStorage;
 use crate::exchange::ExchangeSource;
+use crate::group::GroupJournal;
 use crate::journal::{BusJournal, FileJournal};
 use crate::plan::{Kind, Where};
 use crate::script::GRAPHS;
@@ -46,17 +48,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a life on the world; a journal in files is kept in `directory`.
+    /// Starts a life on the world; a journal in files, and state on disk, are kept in `directory`.
     ///
     /// # Errors
     /// Those of the engine.
     pub fn start(world: &Arc<World>, life: Life, directory: &Path) -> Result<Self> {
-        let (graph, settings, at) = {
+        let (graph, settings, at, shared) = {
             let state = world.state();
-            (&GRAPHS[state.plan.graph], state.plan.settings(), state.plan.journal)
+            (&GRAPHS[state.plan.graph], state.plan.settings(), state.plan.journal, state.plan.instances > 1)
         };
         let sinks: Vec<NodeId> = graph.sinks().map(|(id, _)| id).collect();
         let journal: Box<dyn Journal> = match at {
+            Where::Bus if shared => Box::new(GroupJournal::new(world.clone(), life, &sinks)),
             Where::Bus => Box::new(BusJournal::new(world.clone(), life, &sinks)),
             Where::Local => {
                 let files = LocalJournal::open(&directory.join("journal"))?;
@@ -64,7 +67,9 @@ impl Running {
             }
         };
         let storage = SimStorage { world: world.clone(), life };
-        let settings = Settings { checkpoints: Some(Arc::new(storage)), ..settings };
+        // Every other life keeps its state on disk, and goes on from the checkpoints of one that kept it in memory.
+        let disk = (life % 2 == 1).then(|| Disk::open(directory.join("state"), 1 << 20)).transpose()?;
+        let settings = Settings { checkpoints: Some(Arc::new(storage)), disk, ..settings };
         Self::assemble(world, life, journal, settings)
     }
 

@@ -40,6 +40,17 @@ pub enum Where {
     Local,
 }
 
+/// A time in which a sink is down.
+#[derive(Debug, Clone, Copy)]
+pub struct Outage {
+    /// Its first moment.
+    pub from: Micros,
+    /// The first moment behind it.
+    pub to: Micros,
+    /// Whether calls do not return before it is over; else they fail.
+    pub hangs: bool,
+}
+
 /// How a seed goes.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -55,6 +66,10 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// Where the journal is.
     pub journal: Where,
+    /// How many instances share the tasks; 1: they are not shared.
+    pub instances: usize,
+    /// How likely a task moves from one to another.
+    pub rebalance_per_mille: u32,
     /// How many lives end by a crash, at most.
     pub crashes: u32,
     /// How likely a call is the last of a life.
@@ -69,6 +84,8 @@ pub struct Plan {
     pub fault_per_mille: u32,
     /// How likely a part does nothing for long.
     pub pause_per_mille: u32,
+    /// By the graph's sinks: when it cannot be reached, if ever.
+    pub outages: Vec<Option<Outage>>,
     /// Records of all partitions.
     pub records: usize,
     /// For how long they come, in microseconds.
@@ -94,15 +111,22 @@ impl Plan {
         let single = matches!(GRAPHS[graph].parallelism, Parallelism::Single(_));
         let tasks = if single { 1 } else { partitions + exchanges * exchange_partitions };
         let journal = if exchanges > 0 || random.chance(700) { Where::Bus } else { Where::Local };
+        let instances = if journal == Where::Bus && random.chance(350) { random.within(2..4) as usize } else { 1 };
         let rough = random.chance(800);
         let chunk = random.within(1..12) as usize;
+        let kinds = kinds(&GRAPHS[graph], journal, random);
+        let lasts = random.within(1..40) * SECOND;
+        let outages = kinds.iter().map(|kind| outage(*kind, lasts, random)).collect();
         Self {
             graph,
             partitions,
             exchange_partitions,
             tasks,
-            kinds: kinds(&GRAPHS[graph], journal, random),
+            kinds,
+            outages,
             journal,
+            instances,
+            rebalance_per_mille: random.one_of(&[1, 4, 15]),
             crashes: random.within(0..6) as u32,
             crash_per_mille: random.one_of(&[0, 5, 20, 60]),
             kill_per_mille: random.one_of(&[0, 2, 10]),
@@ -111,9 +135,9 @@ impl Plan {
             fault_per_mille: if rough { random.one_of(&[0, 20, 100, 300]) } else { 0 },
             pause_per_mille: random.one_of(&[0, 5, 40]),
             records: random.within(0..120) as usize,
-            lasts: random.within(1..40) * SECOND,
-            // Whether a repartition topic has ended nobody can tell.
-            ends: random.chance(700) && exchanges == 0,
+            lasts,
+            // Instances that share tasks run until they are stopped; whether a repartition topic has ended nobody can tell.
+            ends: instances == 1 && random.chance(700) && exchanges == 0,
             rows: (chunk * random.within(1..5) as usize, chunk),
             queue_bytes: random.one_of(&[1, 5_000, 64 << 20]),
             checkpoint_interval: Duration::from_millis(random.one_of(&[0, 300, 1_500, 6_000])),
@@ -141,6 +165,15 @@ impl Plan {
             ..Settings::default()
         }
     }
+}
+
+/// Some sinks are down for long: from some time on, or from the beginning.
+fn outage(kind: Kind, lasts: Micros, random: &mut Random) -> Option<Outage> {
+    if kind == Kind::Taken || !random.chance(250) {
+        return None;
+    }
+    let from = if random.chance(300) { BEGIN } else { BEGIN + random.within(0..lasts) };
+    Some(Outage { from, to: from + random.within(1..60) * SECOND, hangs: random.chance(300) })
 }
 
 fn kinds(graph: &Graph, journal: Where, random: &mut Random) -> Vec<Kind> {

@@ -103,6 +103,7 @@ fn calm(world: &World) -> Arc<World> {
     let shown = (0..plan.kinds.len()).map(|sink| if is_exchange(sink) { Kind::Taken } else { Kind::Shown });
     plan.kinds = shown.collect();
     plan.workers = 1;
+    plan.instances = 1;
     let mut topic = state.topic.clone();
     topic.partitions.iter_mut().flatten().for_each(|entry| entry.arrives = BEGIN);
     topic.ends = None;

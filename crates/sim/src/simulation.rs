@@ -16,12 +16,13 @@ use crate::life::{Running, least_wait};
 use crate::plan::{BEGIN, Plan, SECOND};
 use crate::random::Random;
 use crate::script::GRAPHS;
+use crate::sharing::Sharing;
 use crate::sink::{Table, is_conflict};
 use crate::source::Topic;
 use crate::world::{World, is_crash};
 
 /// A run that takes more steps than this does not come to its end.
-const MOST_STEPS: u64 = 60_000;
+const MOST_STEPS: u64 = 120_000;
 
 /// What became of a seed.
 #[derive(Debug, Clone)]
@@ -69,17 +70,13 @@ pub fn run(seed: u64, fault: Option<Fault>, traced: bool) -> Outcome {
         state.note(|| format!("{plan:?}"));
     }
     planted::plant(fault);
-    let mut simulation = Simulation {
-        world: world.clone(),
-        random,
-        directory: directory.path(),
-        now: None,
-        zombies: Vec::new(),
-        ends: 0,
-        torn: 0,
-    };
-    simulation.run();
-    drop(simulation);
+    let (directory, instances) = (directory.path(), world.state().plan.instances);
+    if instances > 1 {
+        Sharing { world: world.clone(), random, directory, running: Vec::new() }.run();
+    } else {
+        let (world, zombies) = (world.clone(), Vec::new());
+        Simulation { world, random, directory, now: None, zombies, ends: 0, torn: 0 }.run();
+    }
     planted::plant(None);
     world.state().check_orphans();
     if world.state().breach.is_none() {
@@ -89,6 +86,26 @@ pub fn run(seed: u64, fault: Option<Fault>, traced: bool) -> Outcome {
     let epochs = state.history.records.iter().map(|records| records.len() as u64).sum();
     let trace = state.trace.take().unwrap_or_default();
     Outcome { seed, steps: state.step, lives: state.life, epochs, breach: state.breach.take(), trace }
+}
+
+/// Begins the next step; `false`: something must not be.
+pub fn begin_step(world: &World) -> bool {
+    let mut state = world.state();
+    if state.step > MOST_STEPS {
+        let lacking = state.lacking();
+        state.violate(|| format!("it does not come to its end: {lacking}"));
+    }
+    if state.breach.is_some() {
+        return false;
+    }
+    state.step += 1;
+    // The last faults pass some time after the last record came.
+    let quiet = BEGIN + state.plan.lasts + 5 * SECOND;
+    if !state.calm && world.clock.now() >= quiet {
+        state.note(|| "nothing goes wrong any more".to_owned());
+        state.calm = true;
+    }
+    true
 }
 
 struct Simulation<'a> {
@@ -108,23 +125,7 @@ struct Simulation<'a> {
 
 impl Simulation<'_> {
     fn run(&mut self) {
-        loop {
-            {
-                let mut state = self.world.state();
-                if state.step > MOST_STEPS {
-                    state.violate(|| "it does not come to its end".to_owned());
-                }
-                if state.breach.is_some() {
-                    return;
-                }
-                state.step += 1;
-                // The last faults pass some time after the last record came.
-                let quiet = BEGIN + state.plan.lasts + 5 * SECOND;
-                if !state.calm && self.world.clock.now() >= quiet {
-                    state.note(|| "nothing goes wrong any more".to_owned());
-                    state.calm = true;
-                }
-            }
+        while begin_step(&self.world) {
             if self.is_over() {
                 return;
             }
@@ -213,6 +214,9 @@ impl Simulation<'_> {
                     wait += self.random.within(0..4 * SECOND);
                 }
                 part.ready = self.world.clock.now() + wait;
+                if let Some(until) = self.world.state().hangs_until(&name, part.ready) {
+                    part.ready = until;
+                }
             }
             Err(error) if is_crash(&error) => return self.drop_life(life),
             Err(error) if is_conflict(&error) || is_fenced(&error) && life > 0 => {

@@ -1,11 +1,11 @@
 //! Tables and the sinks that write to them, of every kind that the design knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use riverrun_engine::batch::Batch;
 use riverrun_engine::sink::{EpochOutput, Flushed, Sink};
-use riverrun_engine::time::Micros;
+use riverrun_engine::time::{Clock, Micros};
 use riverrun_engine::{Error, Result};
 
 use crate::plan::Kind;
@@ -94,17 +94,26 @@ pub struct SimSink {
     pub given: BTreeMap<u32, u64>,
     /// By task: the table's position as this life left it.
     pub known: BTreeMap<u32, u64>,
+    /// Where instances share the tasks: those that it has.
+    taken: Option<BTreeSet<u32>>,
+    /// Tasks whose position another has moved.
+    moved: Vec<u32>,
 }
 
 impl SimSink {
     /// A sink on a table of the world.
     pub fn new(world: Arc<World>, life: Life, sink: usize) -> Self {
-        Self { world, life, sink, open: Vec::new(), given: BTreeMap::new(), known: BTreeMap::new() }
+        let taken = (world.state().plan.instances > 1).then(BTreeSet::new);
+        Self { world, life, sink, open: Vec::new(), given: BTreeMap::new(), known: BTreeMap::new(), taken, moved: Vec::new() }
     }
 
     /// Lands all that is open, as the table's kind does.
     fn land(&mut self, state: &mut State) -> Result<()> {
         match state.tables[self.sink].kind {
+            Kind::Positioned | Kind::Files if self.taken.is_some() => {
+                self.land_by_task(state);
+                Ok(())
+            }
             Kind::Positioned => self.land_together(state),
             Kind::Files => {
                 self.land_files(state);
@@ -128,6 +137,34 @@ impl SimSink {
         }
         self.known.clone_from(&state.tables[self.sink].positions);
         Ok(())
+    }
+
+    /// Where instances share the tasks: those of a task land if nobody else has moved its position.
+    fn land_by_task(&mut self, state: &mut State) {
+        for output in std::mem::take(&mut self.open) {
+            let task = output.task;
+            if self.taken.as_ref().is_some_and(|taken| !taken.contains(&task)) {
+                continue;
+            }
+            if state.tables[self.sink].positions.get(&task) != self.known.get(&task) {
+                let (life, name) = (self.life, state.tables[self.sink].name.clone());
+                state.note(|| format!("life {life}: another has moved the position of task {task} in {name}"));
+                self.forget(task);
+                self.moved.push(task);
+                continue;
+            }
+            state.tables[self.sink].positions.insert(task, output.epoch);
+            self.known.insert(task, output.epoch);
+            state.land(self.sink, self.life, &output);
+        }
+    }
+
+    /// Nothing more of a task lands.
+    fn forget(&mut self, task: u32) {
+        self.open.retain(|output| output.task != task);
+        self.known.remove(&task);
+        self.given.remove(&task);
+        self.taken.iter_mut().for_each(|taken| taken.retain(|taken| *taken != task));
     }
 
     /// A file per epoch, if there is none of its name; what another life has written is adopted.
@@ -168,10 +205,35 @@ impl Sink for SimSink {
         Ok(Some((0..tasks).map(|task| table.positions.get(&task).copied().unwrap_or(0)).collect()))
     }
 
+    fn take(&mut self, lineage: &str, tasks: &[u32]) -> Result<Option<Vec<u64>>> {
+        tasks.iter().for_each(|task| self.forget(*task));
+        let mut state = self.world.state();
+        state.ask(self.life, "positions of a sink")?;
+        let table = &mut state.tables[self.sink];
+        table.lineage.get_or_insert_with(|| lineage.to_owned());
+        self.taken.iter_mut().for_each(|taken| taken.extend(tasks));
+        if !matches!(table.kind, Kind::Positioned | Kind::Files) {
+            return Ok(None);
+        }
+        let held = tasks.iter().filter_map(|task| Some((*task, *table.positions.get(task)?)));
+        let held: BTreeMap<u32, u64> = held.collect();
+        self.known.extend(&held);
+        self.given.extend(&held);
+        Ok(Some(tasks.iter().map(|task| held.get(task).copied().unwrap_or(0)).collect()))
+    }
+
+    fn release(&mut self, task: u32) {
+        self.forget(task);
+    }
+
+    fn take_moved(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.moved)
+    }
+
     fn write(&mut self, output: &EpochOutput) -> Result<()> {
         let world = self.world.clone();
         let mut state = world.state();
-        let fate = state.enter(self.life, "write")?;
+        let fate = state.enter_sink(self.life, self.sink, "write", world.clock.now())?;
         let EpochOutput { task, epoch, .. } = *output;
         if fate == Fate::Refused {
             return state.leave(self.life, "write", fate);
@@ -194,7 +256,7 @@ impl Sink for SimSink {
         state.leave(self.life, "write", fate)
     }
 
-    fn flush(&mut self, _now: Micros, force: bool) -> Result<Flushed> {
+    fn flush(&mut self, now: Micros, force: bool) -> Result<Flushed> {
         let world = self.world.clone();
         let mut state = world.state();
         if self.open.iter().all(|output| output.rows() == 0) {
@@ -204,7 +266,7 @@ impl Sink for SimSink {
         if !force && !state.calm && state.random.chance(300) {
             return Ok(Flushed::Pending);
         }
-        let fate = state.enter(self.life, "flush")?;
+        let fate = state.enter_sink(self.life, self.sink, "flush", now)?;
         if fate == Fate::Dies && state.tables[self.sink].kind == Kind::Versioned {
             // Rows land one by one: some are left behind.
             let landed = state.random.place(self.open.len() + 1);

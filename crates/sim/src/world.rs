@@ -8,14 +8,14 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use riverrun_engine::time::ManualClock;
+use riverrun_engine::time::{ManualClock, Micros};
 use riverrun_engine::{Error, Result};
 
 use crate::checkpoints::Files;
 use crate::exchange::Exchange;
 use crate::history::History;
 use crate::journal::BusState;
-use crate::plan::Plan;
+use crate::plan::{BEGIN, Plan, SECOND};
 use crate::random::Random;
 use crate::script::GRAPHS;
 use crate::sink::Table;
@@ -122,7 +122,8 @@ impl State {
         if self.calm {
             return Ok(Fate::Works);
         }
-        if life == self.life && self.plan.crashes > 0 && self.random.chance(self.plan.crash_per_mille) {
+        let may_die = life == self.life || self.plan.instances > 1;
+        if may_die && self.plan.crashes > 0 && self.random.chance(self.plan.crash_per_mille) {
             self.plan.crashes -= 1;
             if self.random.chance(500) {
                 return Err(self.die(life, call, "before"));
@@ -144,6 +145,17 @@ impl State {
         self.leave(life, call, if fails { Fate::Refused } else { Fate::Works })
     }
 
+    /// As [`enter`](Self::enter), for a call to a sink: one that is down answers nothing, and has no effect.
+    pub fn enter_sink(&mut self, life: Life, sink: usize, call: &str, now: Micros) -> Result<Fate> {
+        let fate = self.enter(life, call)?;
+        let outage = self.plan.outages[sink].filter(|outage| !self.calm && (outage.from..outage.to).contains(&now));
+        match outage {
+            Some(_) if fate == Fate::Dies => Err(self.die(life, call, "before")),
+            Some(_) => Ok(Fate::Refused),
+            None => Ok(fate),
+        }
+    }
+
     /// The call has had its effect: what it answers.
     pub fn leave(&mut self, life: Life, call: &str, fate: Fate) -> Result<()> {
         match fate {
@@ -160,6 +172,14 @@ impl State {
         self.note(|| format!("life {life} dies {place} {call}"));
         self.dead.insert(life);
         Error::permanent(CRASH)
+    }
+
+    /// Until when the part of this name does nothing, for its sink does not answer.
+    pub fn hangs_until(&self, part: &str, now: Micros) -> Option<Micros> {
+        let sink = self.tables.iter().position(|table| part.strip_prefix("sink-") == Some(&table.name))?;
+        let outage = self.plan.outages[sink].filter(|outage| outage.hangs && !self.calm)?;
+        let calm = BEGIN + self.plan.lasts + 5 * SECOND;
+        Some(outage.to.min(calm)).filter(|until| (outage.from..*until).contains(&now))
     }
 
     /// Something must not be.

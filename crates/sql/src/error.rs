@@ -42,7 +42,8 @@ fn without_secrets(line: &str) -> String {
         if c == '\'' {
             quoted = !quoted;
             // A quoted name ('kafka.sasl.password') is a text before `=`, a value one behind it.
-            secret = quoted && name.contains('=') && ["password", "secret", "pem"].iter().any(|word| name.contains(word));
+            secret =
+                quoted && name.contains('=') && ["password", "secret", "pem", "token"].iter().any(|word| name.contains(word));
             shown.push(c);
         } else {
             shown.push(if secret { '•' } else { c });

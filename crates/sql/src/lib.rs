@@ -12,4 +12,4 @@ pub mod source_table;
 pub mod suggest;
 
 pub use error::ScriptError;
-pub use parse::{parse, parse_query};
+pub use parse::{parse, parse_query, resolve};

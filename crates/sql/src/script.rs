@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use riverrun_engine::table::{Location, OptionValue, Table};
 
 use crate::ScriptError;
+use crate::parse::Open;
 
 /// A parsed script. Order among statements of one kind is kept; names are resolved by the planner.
 ///
@@ -21,6 +22,8 @@ pub struct Script {
     pub settings: BTreeMap<String, OptionValue>,
     /// `CREATE TABLE`.
     pub tables: Vec<Table>,
+    /// Tables whose columns a schema registry tells, by name, until it was asked ([`crate::resolve`]).
+    pub(crate) open: BTreeMap<String, Open>,
     /// `CREATE VIEW`.
     pub views: Vec<View>,
     /// `INSERT INTO … SELECT`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, plan_datafusion_err};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
@@ -21,12 +22,18 @@ pub fn session_context() -> SessionContext {
 }
 
 /// As [`session_context`], from a configuration of one's own; what Riverrun's types need is set upon it.
-pub fn session_context_with(mut config: SessionConfig) -> SessionContext {
+pub fn session_context_with(config: SessionConfig) -> SessionContext {
+    session_context_in(config, Arc::default())
+}
+
+/// As [`session_context_with`], with memory, disk and stores of objects of one's own.
+pub fn session_context_in(mut config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".to_owned());
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().with_type_planner(Arc::new(Types)).build();
+    let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    let state = state.with_type_planner(Arc::new(Types)).build();
     let context = SessionContext::new_with_state(state);
     for function in functions::all() {
         context.register_udf(function.as_ref().clone());

@@ -8,6 +8,8 @@ use deltalake_core::kernel::transaction::{CommitConflictError, TransactionError}
 use riverrun_engine::{Error, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::s3::{CREDENTIALS, Meaning, answer};
+
 /// A runtime that runs on the thread of whoever calls. It starts no worker threads.
 pub(super) struct Io(Option<Runtime>);
 
@@ -43,7 +45,9 @@ impl Drop for Io {
 /// An error of the client library: what was tried, where, and whether it may pass.
 pub(super) fn failed(doing: &str, path: &str, error: impl Into<DeltaTableError>) -> Error {
     let error = error.into();
-    let text = format!("cannot {doing} the Delta table at {path}: {}", causes(&error));
+    let all = causes(&error);
+    let (told, meaning) = answer(&all);
+    let text = format!("cannot {doing} the Delta table at {path}: {told}");
     match &error {
         DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } => conflicted(text, conflict),
         DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) }
@@ -62,10 +66,17 @@ pub(super) fn failed(doing: &str, path: &str, error: impl Into<DeltaTableError>)
                 Error::transient(text).hint("make room; what was not written is kept and written again")
             }
             Some(_) => Error::transient(text),
-            None if matches!(error, DeltaTableError::ObjectStore { .. }) => Error::transient(text),
+            None if meaning == Meaning::Credentials => Error::permanent(text).hint(CREDENTIALS),
+            None if meaning == Meaning::Bucket => Error::permanent(text).hint("create the bucket, or choose another path"),
+            None if matches!(error, DeltaTableError::ObjectStore { .. }) || of_store(&all) => Error::transient(text),
             None => Error::permanent(text),
         },
     }
+}
+
+/// Whether a store failed: the kernel and the Parquet reader hand that on in words.
+fn of_store(text: &str) -> bool {
+    ["interacting with object store", "S3 error"].iter().any(|words| text.contains(words))
 }
 
 fn conflicted(text: String, conflict: &CommitConflictError) -> Error {

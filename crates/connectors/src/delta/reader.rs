@@ -1,165 +1,116 @@
-//! The rows of one version of a table, file by file, as record batches.
+//! What a version of a table holds: its files, in order.
 //!
-//! Order: files by (modification time, path), rows as they stand in the file. In a table that is only appended to, new files
-//! come last, so that the ordinal of a row stays what it was. Rewriting a table (OPTIMIZE, DELETE) gives other ordinals.
+//! The files of a snapshot stand by (modification time, path), those that a version added as they stand in its entry of the log;
+//! rows as they stand in the file. So the ordinal of a row in a version is always the same.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow as _;
 use deltalake_core::kernel::transaction::PROTOCOL;
-use deltalake_core::logstore::LogStoreRef;
-use deltalake_core::{DeltaTable, DeltaTableError, ObjectStore};
-use object_store::path::Path;
-use object_store::{GetResult, GetResultPayload, ObjectStoreExt as _};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::ParquetMetaDataReader;
-use parquet::file::reader::ChunkReader;
+use deltalake_core::kernel::{Action, Version};
+use deltalake_core::logstore::{LogStoreRef, get_actions};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use riverrun_engine::{Error, Result};
 
+use super::data::{File, FileReader, Storage};
 use super::io::{Io, failed};
-use super::table::{arrow_schema, load};
+use super::table::{arrow_schema, load, load_version};
 
-/// Rows of a batch, at most.
-pub(super) const BATCH: usize = 8192;
-
-/// A data file of a version.
-#[derive(Debug)]
-pub(super) struct File {
-    path: Path,
-    /// How many rows it has.
-    pub rows: u64,
-    /// The values of the partition columns, as text (`None`: NULL).
-    partition: HashMap<String, Option<String>>,
-}
-
-/// One version of a table.
+/// A table at one version.
 pub(super) struct Snapshot {
-    path: String,
     /// All columns.
     pub schema: SchemaRef,
+    pub version: Version,
     /// In order.
     pub files: Vec<File>,
-    partition_by: Vec<String>,
-    store: Arc<dyn ObjectStore>,
-    io: Io,
+    pub storage: Storage,
 }
 
 impl Snapshot {
     /// The newest version.
     pub fn newest(log: LogStoreRef, path: &str) -> Result<Self> {
-        let io = Io::new()?;
+        let io = Arc::new(Io::new()?);
         let Some(table) = io.run(load(log, path))? else {
             return Err(Error::invalid(format!("there is no Delta table at {path}")).hint("check the path"));
         };
-        let listed = io.run(list(&table)).map_err(|e| failed("read", path, e))?;
-        let (schema, partition_by, files) = listed;
-        Ok(Self { path: path.to_owned(), schema, files, partition_by, store: table.object_store(), io })
+        Self::of(&table, path, io)
+    }
+
+    /// A version that was the newest once.
+    pub fn at(log: LogStoreRef, path: &str, version: Version) -> Result<Self> {
+        let io = Arc::new(Io::new()?);
+        let table = io.run(load_version(log, path, version))?;
+        Self::of(&table, path, io)
+    }
+
+    fn of(table: &DeltaTable, path: &str, io: Arc<Io>) -> Result<Self> {
+        let storage = Storage { path: path.to_owned(), store: table.object_store(), io };
+        let listed = list(table).map_err(|e| failed("read", path, e));
+        let (schema, version, mut files) = listed?;
+        for file in files.iter_mut().filter(|file| file.rows.is_none()) {
+            file.rows = Some(storage.rows(file)?);
+        }
+        Ok(Self { schema, version, files, storage })
     }
 
     /// Rows of all files.
     pub fn rows(&self) -> u64 {
-        self.files.iter().map(|f| f.rows).sum()
+        self.files.iter().filter_map(|file| file.rows).sum()
     }
 
     /// Opens a file behind its first `skip` rows; the batches have these columns (of any order, by name).
     pub fn open(&self, file: &File, columns: &SchemaRef, skip: u64) -> Result<FileReader> {
-        let unreadable = |e: DeltaTableError| failed("read", &self.path, e);
-        let object = self.io.run(self.store.get(&file.path)).map_err(|e| unreadable(e.into()))?;
-        let stored = |name: &str| columns.index_of(name).is_ok() && !self.partition_by.iter().any(|p| p == name);
-        let reader = match object {
-            GetResult { payload: GetResultPayload::File(local, _), .. } => parquet(local, stored, skip),
-            remote => parquet(self.io.run(remote.bytes()).map_err(|e| unreadable(e.into()))?, stored, skip),
-        };
-        let reader = reader.map_err(|e| unreadable(e).within(&file.path))?;
-        let constant = |field: &arrow::datatypes::FieldRef| {
-            let is_partition = self.partition_by.contains(field.name());
-            is_partition
-                .then(|| partition_value(file.partition.get(field.name()).cloned().flatten(), field.data_type()))
-                .transpose()
-        };
-        let constants = columns.fields().iter().map(constant).collect::<Result<_>>().map_err(|e| e.within(&file.path))?;
-        Ok(FileReader { reader, columns: Arc::clone(columns), constants })
+        self.storage.open(file, columns, skip)
     }
 }
 
-/// Reads one data file.
-pub(super) struct FileReader {
-    reader: ParquetRecordBatchReader,
-    columns: SchemaRef,
-    /// The value of each partition column, an array of one row.
-    constants: Vec<Option<ArrayRef>>,
-}
-
-impl FileReader {
-    /// The next rows, in the columns asked for; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(stored) = self.reader.next().transpose()? else { return Ok(None) };
-        let count = stored.num_rows();
-        let mut arrays = Vec::with_capacity(self.constants.len());
-        for (field, constant) in self.columns.fields().iter().zip(&self.constants) {
-            arrays.push(match (constant, stored.column_by_name(field.name())) {
-                (Some(one), _) => take(one, &UInt32Array::from_value(0, count), None)?,
-                (None, Some(column)) if column.data_type() == field.data_type() => Arc::clone(column),
-                (None, Some(column)) => cast_with_options(column, field.data_type(), &STRICT)?,
-                // A column that was added to the table after this file.
-                (None, None) => new_null_array(field.data_type(), count),
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.columns), arrays, &options)?))
-    }
-}
-
-const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
-
-/// The value of a partition column, from the text of the log: an array of one row. An empty text is NULL for every type
-/// (PROTOCOL.md, "Partition Value Serialization").
-fn partition_value(text: Option<String>, data_type: &DataType) -> Result<ArrayRef> {
-    let text = text.filter(|text| !text.is_empty());
-    Ok(cast_with_options(&StringArray::from(vec![text]), data_type, &STRICT)?)
-}
-
-type Listed = (SchemaRef, Vec<String>, Vec<File>);
-
-async fn list(table: &DeltaTable) -> Result<Listed, DeltaTableError> {
+fn list(table: &DeltaTable) -> Result<(SchemaRef, Version, Vec<File>), DeltaTableError> {
     let snapshot = table.snapshot()?;
     PROTOCOL.can_read_from(snapshot.snapshot())?;
     let mut files = Vec::new();
     for view in snapshot.log_data().iter() {
         if view.deletion_vector_descriptor().is_some() {
-            return Err(DeltaTableError::Generic("it has deletion vectors, which Riverrun does not read".to_owned()));
+            return Err(deletion_vectors());
         }
-        let path = view.object_store_path();
-        let rows = match view.num_records() {
-            Some(rows) => rows as u64,
-            None => footer_rows(&table.object_store(), &path).await?,
-        };
-        files.push((view.modification_time(), File { path, rows, partition: view.partition_values_map() }));
+        let rows = view.num_records().map(|rows| rows as u64);
+        let (path, size) = (view.object_store_path(), u64::try_from(view.size()).unwrap_or(0));
+        files.push((view.modification_time(), File { path, size, rows, partition: view.partition_values_map() }));
     }
     files.sort_by(|(at, a), (bt, b)| (at, &a.path).cmp(&(bt, &b.path)));
-    let partition_by = snapshot.metadata().partition_columns().to_vec();
-    Ok((Arc::new(arrow_schema(table)?), partition_by, files.into_iter().map(|(_, file)| file).collect()))
+    let files = files.into_iter().map(|(_, file)| file).collect();
+    Ok((Arc::new(arrow_schema(table)?), snapshot.version(), files))
 }
 
-/// How many rows a file has whose statistics the log does not hold.
-async fn footer_rows(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<u64, DeltaTableError> {
-    let bytes = store.get(path).await?.bytes().await?;
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
-    Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0))
+fn deletion_vectors() -> DeltaTableError {
+    DeltaTableError::Generic("it has deletion vectors, which Riverrun does not read".to_owned())
 }
 
-fn parquet<T: ChunkReader + 'static>(
-    input: T,
-    wanted: impl Fn(&str) -> bool,
-    skip: u64,
-) -> Result<ParquetRecordBatchReader, DeltaTableError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(input)?;
-    let fields = builder.schema().fields().iter().enumerate();
-    let roots: Vec<_> = fields.filter(|(_, f)| wanted(f.name())).map(|(i, _)| i).collect();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    Ok(builder.with_projection(mask).with_batch_size(BATCH).with_offset(skip as usize).build()?)
+/// What one version did to a table.
+pub(super) struct Changes {
+    /// The files that it added, but those that hold rows which were there before.
+    pub added: Vec<File>,
+    /// Whether it took rows away.
+    pub removed: bool,
+    /// The table's columns, where it set them.
+    pub schema: Option<Schema>,
+}
+
+impl Changes {
+    /// Those of a version; `None`: there is no such version (yet, or any more).
+    pub async fn of(log: &LogStoreRef, version: Version) -> Result<Option<Self>, DeltaTableError> {
+        let Some(entry) = log.read_commit_entry(version).await? else { return Ok(None) };
+        let mut changes = Self { added: Vec::new(), removed: false, schema: None };
+        for action in get_actions(version, &entry)? {
+            match action {
+                Action::Add(add) if add.data_change && add.deletion_vector.is_some() => return Err(deletion_vectors()),
+                Action::Add(add) if add.data_change => changes.added.push(File::of(&add)),
+                Action::Remove(remove) => changes.removed |= remove.data_change,
+                Action::Metadata(metadata) => changes.schema = Some((&metadata.parse_schema()?).try_into_arrow()?),
+                Action::Protocol(protocol) => PROTOCOL.can_read_from_protocol(&protocol)?,
+                _ => {}
+            }
+        }
+        Ok(Some(changes))
+    }
 }

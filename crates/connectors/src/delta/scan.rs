@@ -6,11 +6,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use riverrun_engine::Result;
 
-use super::config::location;
-use super::reader::{FileReader, Snapshot};
-use super::table::log_at;
+use super::data::FileReader;
+use super::place::Place;
+use super::reader::Snapshot;
 
-/// The columns of the newest version of the table at a path (or `file://` URL).
+/// The columns of the newest version of the table at a path or URL.
 pub fn schema(path: &str) -> Result<SchemaRef> {
     Ok(newest(path)?.schema)
 }
@@ -26,7 +26,7 @@ pub fn scan(path: &str, projection: Option<&[usize]>) -> Result<Scan> {
 }
 
 fn newest(path: &str) -> Result<Snapshot> {
-    Snapshot::newest(log_at(&location(path)?, path)?, path)
+    Snapshot::newest(Place::parse(path, Default::default())?.log()?, path)
 }
 
 /// The rows of a table, batch by batch. A file is opened when it is reached.

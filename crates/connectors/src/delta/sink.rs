@@ -26,9 +26,10 @@ use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
 use super::commit::{Position, Roll};
+use super::compact::Background;
 use super::config::Config;
 use super::io::{Io, failed};
-use super::table::{log_at, open_for_rows};
+use super::table::{check, open_for_rows};
 use super::writer::Writer;
 
 /// Appends to one Delta table.
@@ -40,6 +41,10 @@ pub struct DeltaSink {
     id: Option<String>,
     table: DeltaTable,
     writer: Writer,
+    /// The columns of the rows that come.
+    rows: SchemaRef,
+    /// Merges small files beside, where that is wished.
+    background: Option<Background>,
     /// The newest epoch of each task.
     epochs: BTreeMap<u32, u64>,
     /// The epoch of each task that the table holds.
@@ -63,7 +68,7 @@ impl DeltaSink {
     /// Opens the table of a node, or creates it.
     pub(super) fn open(node: &SinkNode) -> Result<Self> {
         let config = Config::parse(&node.table.options)?;
-        let log = log_at(&config.location, &config.path)?;
+        let log = config.place.log()?;
         Self::open_at(log, config, node.table.name.clone(), &node.schema)
     }
 
@@ -75,7 +80,10 @@ impl DeltaSink {
         let (epochs, committed) = (BTreeMap::new(), BTreeMap::new());
         let (open, rolling, moved, untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), Vec::new());
         let (id, open_since, roll, shares) = (None, None, None, false);
+        let background = config.compact_size.map(|size| Background::new(&config.path, size));
         Ok(Self {
+            rows: SchemaRef::clone(rows),
+            background,
             config,
             name,
             id,
@@ -125,8 +133,34 @@ impl DeltaSink {
                 Ok(())
             }
             Err(error) if self.shares && is_moved(&error) => self.drop_held(),
+            Err(error) if self.config.add_columns && is_changed(&error) => self.renew(),
             Err(error) => Err(self.explain(failed("write", &self.config.path, error))),
         }
+    }
+
+    /// Looks at the table anew, to which another instance may have added columns; files without them still fit.
+    fn renew(&mut self) -> Result<()> {
+        self.io.run(self.table.update_state()).map_err(|e| failed("read", &self.config.path, e))?;
+        check(&self.table, &self.config, &self.rows).map_err(|e| Error::permanent(e.to_string()))?;
+        let text = format!("the columns of the Delta table at {} were changed: the commit is tried again", self.config.path);
+        Err(Error::transient(text))
+    }
+
+    /// Merges small files now and then. Of instances that share the tasks the one with the first does: two would only be in each
+    /// other's way.
+    fn compact(&mut self, now: Micros) {
+        if let Some(background) = &mut self.background
+            && self.id.is_some()
+            && (!self.shares || self.epochs.contains_key(&0))
+        {
+            background.consider(&self.table, now);
+        }
+    }
+
+    /// Waits for what runs beside.
+    #[cfg(test)]
+    pub(super) fn wait_for_compaction(&mut self) {
+        self.background.iter_mut().for_each(Background::wait);
     }
 
     /// Drops all rows that are held; their tasks are to be taken anew.
@@ -198,6 +232,12 @@ fn is_moved(error: &DeltaTableError) -> bool {
     matches!(conflict, CommitConflictError::ConcurrentTransaction)
 }
 
+/// Whether somebody else changed the table's columns or properties.
+fn is_changed(error: &DeltaTableError) -> bool {
+    let DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } = error else { return false };
+    matches!(conflict, CommitConflictError::MetadataChanged)
+}
+
 impl Sink for DeltaSink {
     fn recover(&mut self, lineage: &str, tasks: u32) -> Result<Option<Vec<u64>>> {
         let found = self.positions(lineage, (0..tasks).collect())?;
@@ -260,6 +300,7 @@ impl Sink for DeltaSink {
                 self.land()?;
             }
         }
+        self.compact(now);
         Ok(if self.writer.rows() == 0 { Flushed::All } else { Flushed::Pending })
     }
 }

@@ -1,14 +1,20 @@
-//! The source: a table at rest. One partition; the offset of a row is its ordinal in the version that was the newest when the
-//! source was opened (files in the order that [`super::reader`] gives them).
+//! The source: a table at rest, or one that is followed. One partition; the offset of a row names a version of the table and the
+//! row in it ([`super::position`]), so that it stays what it was while others append, compact and vacuum.
 //!
-//! A declared column is matched by name. Metadata columns: `offset` (the ordinal), `partition` (0), `topic` (the path),
-//! `processing_time`. The others (`key`, `timestamp`, `headers`) are things that a row of a table does not have.
+//! At rest all rows of the version are read that was the newest when the source was opened. Following, first those, then what
+//! newer versions add; versions that only write rows anew (compaction) add nothing.
+//!
+//! A declared column is matched by name. Metadata columns: `offset`, `partition` (0), `topic` (the path), `processing_time`. The
+//! others (`key`, `timestamp`, `headers`) are things that a row of a table does not have.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use crossbeam_channel::RecvTimeoutError;
 use deltalake_core::logstore::LogStoreRef;
 use riverrun_engine::graph::SourceNode;
 use riverrun_engine::source::{Fetch, Limit, PartitionReader, Poll, Source, Start};
@@ -16,15 +22,22 @@ use riverrun_engine::table::Metadata;
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
-use super::config::Config;
-use super::reader::{FileReader, Snapshot};
-use super::table::log_at;
+use super::ahead::{Ahead, Job, Piece};
+use super::config::{Config, Reading, StartingVersion};
+use super::position::Position;
+use super::reader::Snapshot;
 use super::types::unlike;
+
+/// How long a poll waits for the thread that reads.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// A Delta table to read from.
 pub struct DeltaSource {
-    snapshot: Arc<Snapshot>,
+    log: LogStoreRef,
+    /// The version that was the newest when the source was opened.
+    newest: Arc<Snapshot>,
     columns: Arc<Columns>,
+    reading: Reading,
 }
 
 /// The columns of the declaration.
@@ -39,34 +52,46 @@ struct Columns {
 }
 
 impl DeltaSource {
-    /// Opens the newest version of a node's table.
+    /// Opens a node's table.
     pub(super) fn open(node: &SourceNode) -> Result<Self> {
         let config = Config::parse(&node.table.options)?;
-        Self::open_at(log_at(&config.location, &config.path)?, node, config.path)
+        Self::open_at(config.place.log()?, node, config)
     }
 
     /// The same on any storage.
-    pub(super) fn open_at(log: LogStoreRef, node: &SourceNode, path: String) -> Result<Self> {
-        let snapshot = Snapshot::newest(log, &path)?;
+    pub(super) fn open_at(log: LogStoreRef, node: &SourceNode, config: Config) -> Result<Self> {
+        let path = config.path;
+        let newest = Snapshot::newest(Arc::clone(&log), &path)?;
         let declared = |name: &str| node.table.columns.iter().find(|c| c.field.name() == name).and_then(|c| c.metadata);
         let metadata: Vec<_> = node.schema.fields().iter().map(|f| declared(f.name())).collect();
         let fields = node.schema.fields().iter().zip(&metadata);
         let stored = Schema::new(fields.filter(|(_, m)| m.is_none()).map(|(f, _)| Arc::clone(f)).collect::<Vec<_>>());
-        let unlike = unlike(&stored, &snapshot.schema);
+        let unlike = unlike(&stored, &newest.schema);
         if !unlike.is_empty() {
             let text = format!("the declaration does not fit the Delta table at {path}:\n  {}", unlike.join("\n  "));
             return Err(Error::invalid(text));
         }
         let columns = Columns { schema: Arc::clone(&node.schema), metadata, stored: Arc::new(stored), path };
-        Ok(Self { snapshot: Arc::new(snapshot), columns: Arc::new(columns) })
+        Ok(Self { log, newest: Arc::new(newest), columns: Arc::new(columns), reading: config.reading })
     }
 
-    fn rows(&self) -> i64 {
-        i64::try_from(self.snapshot.rows()).unwrap_or(i64::MAX)
+    /// Where reading starts.
+    fn first(&self) -> Result<Position> {
+        let newest = Position::snapshot(self.newest.version);
+        match self.reading.start {
+            StartingVersion::Snapshot => Ok(newest),
+            StartingVersion::Latest => Ok(newest.behind()),
+            StartingVersion::Changes(version) if version <= newest.behind().version => Ok(Position::changes(version)),
+            StartingVersion::Changes(version) => {
+                let text =
+                    format!("starting_version {version}: the Delta table at {} is at {}", self.columns.path, newest.version);
+                Err(Error::invalid(text).hint("name a version that is there, or 'latest'"))
+            }
+        }
     }
 }
 
-/// Whether a table at rest has this metadata.
+/// Whether a row of a table has this metadata.
 pub(super) fn has_metadata(metadata: Metadata) -> bool {
     !matches!(metadata, Metadata::Key | Metadata::Timestamp | Metadata::Headers)
 }
@@ -78,8 +103,8 @@ impl Source for DeltaSource {
 
     fn resolve(&self, _partition: u32, start: Start) -> Result<i64> {
         match start {
-            Start::Earliest => Ok(0),
-            Start::Latest => Ok(self.rows()),
+            Start::Earliest => self.first()?.offset(),
+            Start::Latest => Position::snapshot(self.newest.version).behind().offset(),
             Start::Offset(offset) => Ok(offset),
             Start::Time(_) => Err(Error::invalid(format!("the Delta table at {} has no record times", self.columns.path))
                 .hint("start at 'earliest', and filter by a column")),
@@ -87,60 +112,40 @@ impl Source for DeltaSource {
     }
 
     fn end_offset(&self, _partition: u32) -> Result<Option<i64>> {
-        Ok(Some(self.rows()))
+        Position::snapshot(self.newest.version).behind().offset().map(Some)
     }
 
     fn open(&self, _partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
-        let stop = stop.unwrap_or(i64::MAX).min(self.rows());
-        if offset < 0 || offset > self.rows() {
-            let text = format!("the Delta table at {} has {} rows, none at offset {offset}", self.columns.path, self.rows());
-            return Err(Error::permanent(text).hint("the table was rewritten: start this pipeline anew"));
-        }
-        let mut skip = offset as u64;
-        let mut file = 0;
-        while let Some(rows) = self.snapshot.files.get(file).map(|f| f.rows).filter(|rows| *rows <= skip) {
-            skip -= rows;
-            file += 1;
-        }
-        let (snapshot, columns) = (Arc::clone(&self.snapshot), Arc::clone(&self.columns));
-        Ok(Box::new(Reader { snapshot, columns, file, skip, open: None, rest: None, offset, stop }))
+        let position = Position::of(offset).filter(|position| position.version <= self.newest.version + 1).ok_or_else(|| {
+            let text = format!("the Delta table at {} has no rows at offset {offset}", self.columns.path);
+            Error::permanent(text).hint("it was made anew since: start this pipeline anew, under another pipeline.name")
+        })?;
+        let behind = Arc::new(AtomicU64::new(0));
+        let ahead = Ahead::start(Job {
+            log: Arc::clone(&self.log),
+            storage: self.newest.storage.clone(),
+            reading: self.reading.clone(),
+            columns: Arc::clone(&self.columns.stored),
+            position,
+            stop: stop.unwrap_or(i64::MAX),
+            newest: Arc::clone(&self.newest),
+            behind: Arc::clone(&behind),
+        })?;
+        Ok(Box::new(Reader { columns: Arc::clone(&self.columns), ahead, piece: None, offset, behind }))
     }
 }
 
-/// Reads rows `offset..stop`.
+/// Gives what the thread has read.
 struct Reader {
-    snapshot: Arc<Snapshot>,
     columns: Arc<Columns>,
-    /// The next file to open, and how many of its rows to leave out.
-    file: usize,
-    skip: u64,
-    open: Option<FileReader>,
-    /// What the last poll's limit left of a batch.
-    rest: Option<RecordBatch>,
+    ahead: Ahead,
+    /// What the last poll's limit left.
+    piece: Option<Piece>,
     offset: i64,
-    stop: i64,
+    behind: Arc<AtomicU64>,
 }
 
 impl Reader {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        if let Some(rest) = self.rest.take() {
-            return Ok(Some(rest));
-        }
-        loop {
-            if let Some(reader) = &mut self.open {
-                match reader.next()? {
-                    Some(batch) if batch.num_rows() > 0 => return Ok(Some(batch)),
-                    Some(_) => continue,
-                    None => self.open = None,
-                }
-            }
-            let Some(file) = self.snapshot.files.get(self.file) else { return Ok(None) };
-            self.open = Some(self.snapshot.open(file, &self.columns.stored, self.skip)?);
-            self.file += 1;
-            self.skip = 0;
-        }
-    }
-
     /// All declared columns, those that are not stored made from what is known of the rows.
     fn declared(&self, stored: &RecordBatch, clock: Micros) -> Result<RecordBatch> {
         if self.columns.metadata.iter().all(Option::is_none) {
@@ -173,30 +178,39 @@ impl Reader {
 
 impl PartitionReader for Reader {
     fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll> {
-        if self.offset >= self.stop {
-            return Ok(Poll::End);
-        }
+        let done = self.offset >= limit.until;
+        let mut piece = match self.piece.take() {
+            Some(piece) => piece,
+            None => match self.ahead.pieces.recv_timeout(if done { Duration::ZERO } else { PATIENCE }) {
+                Ok(piece) => piece?,
+                Err(RecvTimeoutError::Timeout) => return Ok(Poll::Pending),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Poll::End),
+            },
+        };
+        // Versions without rows lie between what was read and this.
+        self.offset = self.offset.max(piece.at);
         if self.offset >= limit.until {
+            self.piece = Some(piece);
             return Ok(Poll::Pending);
         }
-        let left = self.stop.min(limit.until) - self.offset;
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(limit.rows.max(1));
-        let Some(batch) = self.next_batch()? else {
-            let text = format!("the Delta table at {} has fewer rows than its log says", self.columns.path);
-            return Err(Error::permanent(text));
-        };
-        let taken = batch.num_rows().min(most);
-        if taken < batch.num_rows() {
-            self.rest = Some(batch.slice(taken, batch.num_rows() - taken));
+        let left = usize::try_from(limit.until - self.offset).unwrap_or(usize::MAX);
+        let count = piece.rows.num_rows();
+        let taken = count.min(left).min(limit.rows.max(1));
+        let rows = self.declared(&piece.rows.slice(0, taken), clock)?;
+        let bytes = piece.rows.get_array_memory_size() * taken / count;
+        self.behind.fetch_sub(taken as u64, Relaxed);
+        if taken == count {
+            self.offset = piece.end;
+        } else {
+            self.offset += taken as i64;
+            piece.rows = piece.rows.slice(taken, count - taken);
+            piece.at = self.offset;
+            self.piece = Some(piece);
         }
-        let stored = batch.slice(0, taken);
-        let bytes = batch.get_array_memory_size() * taken / batch.num_rows();
-        let rows = self.declared(&stored, clock)?;
-        self.offset += taken as i64;
         Ok(Poll::Ready(Fetch { rows, bad: Vec::new(), next_offset: self.offset, bytes, newest_record_time: None }))
     }
 
     fn lag(&self) -> Option<u64> {
-        u64::try_from(self.stop - self.offset).ok()
+        Some(self.behind.load(Relaxed))
     }
 }

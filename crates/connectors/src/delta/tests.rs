@@ -18,7 +18,9 @@ use riverrun_engine::table::{Emit, Location, Options, Table};
 
 use super::DeltaSink;
 
+mod compact;
 mod failing;
+mod follow;
 mod sink;
 mod source;
 
@@ -119,4 +121,20 @@ pub(super) fn data_files(dir: &Path) -> BTreeMap<String, u64> {
         }
     }
     files
+}
+
+#[test]
+fn the_documentation_has_every_option_and_its_default() {
+    let page = include_str!("../../../../docs/connectors.md");
+    let section = page.split("\n## ").find(|section| section.starts_with("delta\n")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let documented: Vec<_> =
+        rows.map(|(name, rest)| (name, rest.split(" | ").next().unwrap().trim_matches(['`', '|', ' ']))).collect();
+    let options = super::DESCRIPTION.options;
+    assert_eq!(documented.len(), options.len() + 1, "and delta.*");
+    for (option, (name, default)) in options.iter().zip(documented) {
+        assert_eq!(option.name, name);
+        let told = if option.required { "required" } else { option.default };
+        assert!(told.is_empty() || told == default, "{name}: {told}, not {default}");
+    }
 }

@@ -49,15 +49,23 @@ fn is_binary(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
-/// How rows differ from the table that they go to: a line for each column. `None`: they fit, in any order of columns.
+/// How rows differ from the table that they go to: a line for each column. `None`: they fit, in any order of columns. `may_lack`:
+/// rows may lack columns that may be NULL.
 ///
-/// Whether a column may be NULL is no difference: a NULL for a NOT NULL column is an error when it comes.
-pub(super) fn difference(rows: &Schema, table: &Schema) -> Option<String> {
+/// Whether a column may be NULL is no difference else: a NULL for a NOT NULL column is an error when it comes.
+pub(super) fn difference(rows: &Schema, table: &Schema, may_lack: bool) -> Option<String> {
     let mut lines = unlike(rows, table);
-    for field in table.fields().iter().filter(|f| rows.field_with_name(f.name()).is_err()) {
+    let lacks = |f: &&FieldRef| rows.field_with_name(f.name()).is_err() && !(may_lack && f.is_nullable());
+    for field in table.fields().iter().filter(lacks) {
         lines.push(format!("column {} ({}) of the table is missing", field.name(), sql_type(field.data_type())));
     }
     (!lines.is_empty()).then(|| lines.join("\n  "))
+}
+
+/// The columns that the table does not have. As they are added to it they may be NULL: rows that are there have no value.
+pub(super) fn missing(rows: &Schema, table: &Schema) -> Vec<Field> {
+    let missing = rows.fields().iter().filter(|f| table.field_with_name(f.name()).is_err());
+    missing.map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect()
 }
 
 /// The columns that the table does not have, or has with another type: a line for each.
@@ -73,20 +81,24 @@ pub(super) fn unlike(columns: &Schema, table: &Schema) -> Vec<String> {
     columns.fields().iter().filter_map(line).collect()
 }
 
-/// Whether two types are the same to a Delta table.
+/// Whether two types are the same to a Delta table: it has no unsigned numbers, one type for texts, and so on. Whether what is
+/// nested may be NULL is no difference.
 pub(super) fn same(a: &DataType, b: &DataType) -> bool {
-    use DataType::{LargeList, LargeUtf8, List, Struct, Utf8, Utf8View};
+    let delta = |data_type: &DataType| delta_type(&Field::new("", data_type.clone(), true)).ok();
+    match (delta(a), delta(b)) {
+        (Some(a), Some(b)) => alike(a.data_type(), b.data_type()),
+        _ => a == b,
+    }
+}
+
+fn alike(a: &DeltaType, b: &DeltaType) -> bool {
     match (a, b) {
-        (Struct(a), Struct(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.name() == b.name() && same(a.data_type(), b.data_type()))
+        (DeltaType::Struct(a), DeltaType::Struct(b)) => {
+            let alike = |(a, b): (&StructField, &StructField)| a.name() == b.name() && alike(a.data_type(), b.data_type());
+            a.fields().count() == b.fields().count() && a.fields().zip(b.fields()).all(alike)
         }
-        (List(a) | LargeList(a), List(b) | LargeList(b)) => same(a.data_type(), b.data_type()),
-        (DataType::Map(a, _), DataType::Map(b, _)) => match (a.data_type(), b.data_type()) {
-            (Struct(a), Struct(b)) => a.iter().zip(b).all(|(a, b)| same(a.data_type(), b.data_type())),
-            _ => false,
-        },
-        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
-        (a, b) if is_binary(a) && is_binary(b) => true,
+        (DeltaType::Array(a), DeltaType::Array(b)) => alike(&a.element_type, &b.element_type),
+        (DeltaType::Map(a), DeltaType::Map(b)) => alike(&a.key_type, &b.key_type) && alike(&a.value_type, &b.value_type),
         (a, b) => a == b,
     }
 }

@@ -10,9 +10,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::cast_with_options;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use bytes::Bytes;
 use deltalake_core::kernel::Add;
 use deltalake_core::operations::create::CreateBuilder;
@@ -21,6 +21,9 @@ use deltalake_core::{DeltaResult, DeltaTable, ObjectStoreError};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use riverrun_engine::{Error, Result};
+
+use super::data::STRICT;
+use crate::format::sql_type;
 
 /// A finished data file.
 pub(super) struct DataFile {
@@ -35,8 +38,8 @@ pub(super) struct Writer {
     staging: DeltaTable,
     encoder: RecordBatchWriter,
     schema: SchemaRef,
-    /// For each column of the table, its place in the rows that arrive.
-    places: Vec<usize>,
+    /// For each column of the table, its place in the rows that arrive; `None`: they do not have it.
+    places: Vec<Option<usize>>,
     rows: usize,
 }
 
@@ -53,7 +56,7 @@ impl Writer {
             .await?;
         let encoder = RecordBatchWriter::for_table(&staging)?;
         let schema = encoder.arrow_schema();
-        let places = schema.fields().iter().map(|f| rows.index_of(f.name())).collect::<Result<_, _>>()?;
+        let places = schema.fields().iter().map(|f| rows.index_of(f.name()).ok()).collect();
         Ok(Self { staging, encoder, schema, places, rows: 0 })
     }
 
@@ -93,11 +96,19 @@ impl Writer {
         Ok(files)
     }
 
-    /// The rows with the table's columns in the table's order. Types differ at most in the names of nested fields.
+    /// The rows with the table's columns in the table's order. Types differ at most in what is the same to a Delta table, such
+    /// as the names of nested fields, or whether a number has a sign: a value that it cannot hold is an error.
     fn fit(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let column = |(field, place): (&arrow::datatypes::FieldRef, &usize)| -> Result<ArrayRef> {
+        let column = |(field, place): (&FieldRef, &Option<usize>)| -> Result<ArrayRef> {
+            let Some(place) = place else { return Ok(new_null_array(field.data_type(), rows.num_rows())) };
             let column = rows.column(*place);
-            if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { Ok(cast(column, field.data_type())?) }
+            if column.data_type() == field.data_type() {
+                return Ok(Arc::clone(column));
+            }
+            cast_with_options(column, field.data_type(), &STRICT).map_err(|e| {
+                let text = format!("column {}: the Delta table has {}: {e}", field.name(), sql_type(field.data_type()));
+                Error::permanent(text).hint("CAST it in the query")
+            })
         };
         let columns = self.schema.fields().iter().zip(&self.places).map(column).collect::<Result<Vec<_>>>()?;
         // A NULL in a NOT NULL column is found here, and named.

@@ -18,6 +18,8 @@ use super::payload::{self, CHUNK, Payload};
 use super::records::Records;
 use super::text::{self, Fault};
 use super::{DecoderOptions, JsonEncoder, RawRecord, reason, sql_type};
+#[cfg(feature = "avro")]
+use crate::schema_registry::SchemaRegistry;
 
 /// The most of a record that is too large that goes with its bad record.
 const KEPT_OF_TOO_LARGE: usize = 64 << 10;
@@ -120,6 +122,29 @@ impl Decoder {
         let mut decoded = self.finish(first_offset + rows.num_rows() as i64)?;
         decoded.typed = true;
         Ok(decoded)
+    }
+
+    /// A decoder that knows the schemas of records by their ids and asks nobody.
+    #[cfg(feature = "avro")]
+    pub fn with_schemas(table: &Table, topic: &str, partition: u32, schemas: &[(u32, &str)]) -> Result<Self> {
+        let mut decoder = Self::new(table, topic, partition)?;
+        decoder.connect(&SchemaRegistry::of_known(table, schemas)?);
+        Ok(decoder)
+    }
+
+    /// Where the schemas of records come from, for formats whose records only name them.
+    #[cfg(feature = "avro")]
+    pub(crate) fn connect(&mut self, registry: &Arc<SchemaRegistry>) {
+        self.payload.connect(registry);
+    }
+
+    /// Whether a record with this payload can be [pushed](Decoder::push) now; otherwise it is asked again later: its schema is
+    /// on its way. Never waits.
+    ///
+    /// # Errors
+    /// Transient: who knows its schema cannot be reached. Nothing was taken.
+    pub fn ready(&mut self, payload: Option<&[u8]>) -> Result<bool> {
+        payload.map_or(Ok(true), |payload| self.payload.prepare(payload))
     }
 
     /// Whether a column shows the headers: otherwise a source need not hand them over.
@@ -377,9 +402,10 @@ impl Decoded {
 
 /// The payload format that a table's options name.
 fn payload_of(table: &Table, columns: &Schema, csv_header: Option<&[u8]>) -> Result<Box<dyn Payload>> {
-    match table.options.one_of("format", &[("json", Format::Json), ("csv", Format::Csv)])? {
+    match table.options.one_of("format", &[("json", Format::Json), ("csv", Format::Csv), ("avro", Format::Avro)])? {
         None | Some(Format::Json) => Ok(Box::new(JsonPayload::new(columns)?)),
         Some(Format::Csv) => csv_payload(table, columns, csv_header),
+        Some(Format::Avro) => avro_payload(table, columns),
     }
 }
 
@@ -388,6 +414,20 @@ fn payload_of(table: &Table, columns: &Schema, csv_header: Option<&[u8]>) -> Res
 enum Format {
     Json,
     Csv,
+    Avro,
+}
+
+#[cfg(feature = "avro")]
+fn avro_payload(table: &Table, columns: &Schema) -> Result<Box<dyn Payload>> {
+    let config = crate::schema_registry::Config::of(table)?;
+    let times = DecoderOptions::of(table)?.timestamp_format;
+    let payload = super::avro::AvroPayload::new(columns, times, config.reader_schema.as_deref());
+    Ok(Box::new(payload.map_err(|why| table.options.error("reader_schema", &why))?))
+}
+
+#[cfg(not(feature = "avro"))]
+fn avro_payload(table: &Table, _: &Schema) -> Result<Box<dyn Payload>> {
+    Err(super::no_avro(table))
 }
 
 #[cfg(feature = "filesystem")]

@@ -24,7 +24,7 @@ impl Default for JsonEncoder {
     }
 }
 
-/// The JSON objects of a batch, by row.
+/// The records of a batch, by row.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct EncodedRows {
     bytes: Vec<u8>,
@@ -32,6 +32,11 @@ pub struct EncodedRows {
 }
 
 impl EncodedRows {
+    /// Rows that stand in `bytes` one behind the other, each up to its end.
+    pub(crate) fn new(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
+        Self { bytes, ends }
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -42,7 +47,7 @@ impl EncodedRows {
         self.ends.is_empty()
     }
 
-    /// The JSON object of a row.
+    /// The record of a row.
     pub fn row(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] };
         &self.bytes[start..self.ends[row]]

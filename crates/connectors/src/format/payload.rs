@@ -4,6 +4,8 @@
 //! alone.
 
 use std::ops::Range;
+#[cfg(feature = "avro")]
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -13,14 +15,29 @@ use riverrun_engine::Result;
 use super::reason;
 use super::records::Records;
 use super::text::Fault;
+#[cfg(feature = "avro")]
+use crate::schema_registry::SchemaRegistry;
 
 /// Records that are decoded together: few enough that what is half decoded stays in the processor's cache.
 pub(super) const CHUNK: usize = 1024;
 
 /// A payload format: takes records one by one, gives their rows together.
 pub(super) trait Payload: Send {
-    /// The schema of the rows: [`text_schema`](super::text::text_schema) of the table's payload columns.
+    /// The schema of the rows: [`text_schema`](super::text::text_schema) of the table's payload columns, or these columns
+    /// themselves, each nullable.
     fn schema(&self) -> &SchemaRef;
+
+    /// Where the schemas of records come from, for formats whose records only name them.
+    #[cfg(feature = "avro")]
+    fn connect(&mut self, registry: &Arc<SchemaRegistry>) {
+        let _ = registry;
+    }
+
+    /// Gets ready for a record, before anything else is asked of it; `false`: not yet, ask again later. Never waits.
+    fn prepare(&mut self, payload: &[u8]) -> Result<bool> {
+        let _ = payload;
+        Ok(true)
+    }
 
     /// Why a record is bad at first sight, without parsing it.
     fn refuse(&self, payload: &[u8]) -> Option<(&'static str, String)>;

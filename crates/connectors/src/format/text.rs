@@ -215,7 +215,7 @@ fn integral(text: &str) -> Option<i64> {
 }
 
 /// A time in microseconds. No zone means UTC.
-fn timestamp(text: &str, format: TimestampFormat) -> Option<Micros> {
+pub(super) fn timestamp(text: &str, format: TimestampFormat) -> Option<Micros> {
     match format {
         TimestampFormat::Iso8601 => string_to_datetime(&chrono::Utc, text).ok().map(|t| t.timestamp_micros()),
         TimestampFormat::Unix(unit) => match text.parse::<i64>() {

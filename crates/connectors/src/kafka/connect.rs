@@ -17,7 +17,7 @@ use super::repartition;
 use super::sink::KafkaSink;
 use super::source::KafkaSource;
 use crate::connector::Connector;
-use crate::format;
+use crate::format::{self, RowEncoder};
 
 pub(super) struct Kafka;
 
@@ -26,7 +26,7 @@ impl Connector for Kafka {
         let config = Config::of(table, "riverrun")?;
         config.check()?;
         let decodable = format::check_source(table);
-        let is_json = table.options.get("format").is_none_or(|format| format.eq_ignore_ascii_case("json"));
+        let writable = format::check_sink(table);
         let is_read = table.watermark.is_some() || table.columns.iter().any(|c| c.metadata.is_some());
         if is_read {
             // A table that is only written may have columns that cannot be decoded.
@@ -47,15 +47,16 @@ impl Connector for Kafka {
         if !sink && table.columns.is_empty() {
             return Err(table.options.error("topic", "rows are written to one topic, and a table without columns is written to"));
         }
-        if !is_json && table.columns.is_empty() {
-            return Err(no_format(table));
+        if table.columns.is_empty() || !source {
+            // What is wrong says more than that nothing can be done with it.
+            writable.clone()?;
         }
-        Ok(Capabilities { source, sink: sink && is_json, upsert: keyed, delete, ..Capabilities::default() })
+        Ok(Capabilities { source, sink: sink && writable.is_ok(), upsert: keyed, delete, ..Capabilities::default() })
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
         let config = Config::of(&node.table, &context.pipeline)?;
-        Ok(Arc::new(KafkaSource::connect(config, &node.table)?))
+        Ok(Arc::new(KafkaSource::connect(config, &node.table, context)?))
     }
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
@@ -63,7 +64,7 @@ impl Connector for Kafka {
         if config.is_repartition {
             return Err(Error::permanent("a repartition topic is written with the journal"));
         }
-        Ok(Box::new(KafkaSink::connect(&config, key)?))
+        Ok(Box::new(KafkaSink::connect(&config, key, RowEncoder::connect(node, context)?)?))
     }
 
     fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
@@ -81,14 +82,7 @@ pub(super) fn written(node: &SinkNode, pipeline: &str) -> Result<(Config, Key)> 
     if repartition::is_format(&node.table.options) {
         return Ok((Config::of(&node.table, pipeline)?, Key::default()));
     }
-    if node.table.options.get("format").is_some_and(|format| !format.eq_ignore_ascii_case("json")) {
-        return Err(no_format(&node.table));
-    }
     let config = Config::of(&node.table, pipeline)?;
     let key = Key::of(&config.key, &node.schema).map_err(|what| node.table.options.error("key", &what))?;
     Ok((config, key))
-}
-
-fn no_format(table: &Table) -> Error {
-    table.options.error("format", "rows are written to Kafka as JSON only").hint("use format = 'json', or leave it out")
 }

@@ -14,12 +14,11 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use riverrun_engine::source::{Limit, PartitionReader, Poll};
-use riverrun_engine::table::Table;
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
 use super::client::{Callbacks, classify, lock};
-use super::repartition::{self, Incoming};
+use super::repartition::Incoming;
 use super::source::{Cluster, Place};
 use crate::format::{Decoder, Header, RawRecord};
 
@@ -31,7 +30,7 @@ pub(super) struct Reader {
     place: Place,
     /// The position: all before it was taken in.
     next: i64,
-    /// A record that stands at or past the end of a poll.
+    /// A record that stands at or past the end of a poll, or whose schema is not known yet.
     held: Option<OwnedMessage>,
     /// Whether an end of the partition came since it was assigned.
     saw_end: bool,
@@ -43,7 +42,7 @@ pub(super) struct Reader {
 }
 
 /// What records become.
-enum Intake {
+pub(super) enum Intake {
     /// Rows of the table.
     Decoded(Box<Decoder>),
     /// Records of a repartition topic.
@@ -51,10 +50,11 @@ enum Intake {
 }
 
 impl Intake {
-    fn new(table: &Table, place: &Place) -> Result<Self> {
-        match repartition::is_format(&table.options) {
-            true => Ok(Self::Raw(Incoming::new(table))),
-            false => Ok(Self::Decoded(Box::new(Decoder::new(table, &place.topic, place.partition)?))),
+    /// Whether a record with this payload can be taken now.
+    fn ready(&mut self, payload: Option<&[u8]>) -> Result<bool> {
+        match self {
+            Self::Decoded(decoder) => decoder.ready(payload),
+            Self::Raw(_) => Ok(true),
         }
     }
 
@@ -79,6 +79,8 @@ enum Found {
     Record,
     /// Nothing now.
     Nothing,
+    /// A record whose schema is on its way.
+    Waiting,
     /// All before the offset that ends the poll.
     Until,
     /// The stop offset, or the end of the partition in a bounded read.
@@ -89,10 +91,10 @@ enum Found {
 
 impl Reader {
     /// Reads from an offset on, until a stop offset if there is one.
-    pub fn open(cluster: &Arc<Cluster>, table: &Table, place: Place, (next, stop): (i64, Option<i64>)) -> Result<Self> {
+    pub fn open(cluster: &Arc<Cluster>, intake: Intake, place: Place, (next, stop): (i64, Option<i64>)) -> Result<Self> {
         let queue = cluster.consumer.split_partition_queue(&place.topic, place.partition as i32);
         let mut reader = Self {
-            intake: Intake::new(table, &place)?,
+            intake,
             queue: queue.ok_or_else(|| Error::permanent(format!("{} has no queue", place.at())))?,
             cluster: Arc::clone(cluster),
             place,
@@ -163,6 +165,9 @@ impl Reader {
             if held.offset() >= until {
                 return Ok(Found::Until);
             }
+            if !self.intake.ready(held.payload())? {
+                return Ok(Found::Waiting);
+            }
             take(&mut self.intake, &mut self.newest, held)?;
             self.next = held.offset() + 1;
             self.held = None;
@@ -193,6 +198,13 @@ impl Reader {
             self.held = Some(record.detach());
             return Ok(Found::Until);
         }
+        match self.intake.ready(record.payload()) {
+            Ok(true) => {}
+            not_yet => {
+                self.held = Some(record.detach());
+                return not_yet.map(|_| Found::Waiting);
+            }
+        }
         self.next = record.offset() + 1;
         take(&mut self.intake, &mut self.newest, &record)?;
         Ok(Found::Record)
@@ -207,7 +219,7 @@ impl Reader {
                 Found::Record => {}
                 Found::Nothing if self.saw_end && told_end.is_some_and(|end| end >= limit.until) => self.next = limit.until,
                 Found::Until => self.next = limit.until,
-                Found::Nothing => return Ok(false),
+                Found::Nothing | Found::Waiting => return Ok(false),
                 Found::End => return Ok(true),
                 Found::Gone => {
                     let next = self.cluster.existing(&self.place, self.next)?;

@@ -5,15 +5,16 @@ use riverrun_engine::batch::{Batch, Change};
 
 use super::key::{Key, Keys};
 use super::repartition::Outgoing;
-use crate::format::{EncodedRows, JsonEncoder};
+use crate::format::{EncodedRows, JsonEncoder, RowEncoder};
 
 /// How a sink's rows become records.
 pub(super) struct Writer {
     /// The topic that takes them.
     pub topic: String,
     key: Key,
-    encoder: JsonEncoder,
-    ready: bool,
+    keys: JsonEncoder,
+    /// `None`: rows are the records of a repartition topic already.
+    rows: Option<RowEncoder>,
 }
 
 /// The records of a batch.
@@ -33,26 +34,24 @@ pub(super) struct Row<'a> {
 }
 
 impl Writer {
-    /// Rows with this key, to a topic.
-    pub fn new(topic: String, key: Key) -> Self {
-        Self { topic, key, encoder: JsonEncoder::default(), ready: false }
+    /// Rows with this key, encoded so, to a topic.
+    pub fn new(topic: String, key: Key, rows: RowEncoder) -> Self {
+        Self { topic, key, keys: JsonEncoder::default(), rows: Some(rows) }
     }
 
     /// Records of a repartition topic, as they are.
     pub fn ready(topic: String) -> Self {
-        Self { ready: true, ..Self::new(topic, Key::default()) }
+        Self { topic, key: Key::default(), keys: JsonEncoder::default(), rows: None }
     }
 
     /// The records of a batch. A delete is a tombstone.
     pub fn records<'a>(&self, batch: &'a Batch) -> Result<Records<'a>> {
-        if self.ready {
-            return Ok(Records::Ready(Outgoing::of(&batch.rows)?));
-        }
+        let Some(rows) = &self.rows else { return Ok(Records::Ready(Outgoing::of(&batch.rows)?)) };
         let values = match batch.change {
             Change::Delete => None,
-            Change::Insert | Change::Late | Change::Upsert => Some(self.encoder.encode(&batch.rows)?),
+            Change::Insert | Change::Late | Change::Upsert => Some(rows.encode(&batch.rows)?),
         };
-        Ok(Records::Encoded { keys: self.key.of_rows(&batch.rows, &self.encoder)?, values })
+        Ok(Records::Encoded { keys: self.key.of_rows(&batch.rows, &self.keys)?, values })
     }
 }
 

@@ -25,6 +25,7 @@ use super::config::Config;
 use super::key::Key;
 use super::rows::{Row, Writer};
 use super::topic;
+use crate::format::RowEncoder;
 
 /// How long one wait for room or for delivery reports lasts (a poll of the producer lasts as long as it is told to, whatever
 /// comes).
@@ -103,14 +104,14 @@ pub(super) struct KafkaSink {
 
 impl KafkaSink {
     /// Finds the topic, or creates it.
-    pub fn connect(config: &Config, key: Key) -> Result<Self> {
+    pub fn connect(config: &Config, key: Key, rows: RowEncoder) -> Result<Self> {
         config.check()?;
         let topic = topic::create_if_missing(config)?;
         let what = format!("producer for topic '{topic}'");
         let producer: BaseProducer<Reports> =
             config.producer().create_with_context(Reports::default()).map_err(|e| classify(&e, &what))?;
         let waits = (config.patience.as_millis() / WAIT.as_millis()).clamp(1, 100_000) as u32;
-        let (brokers, writer) = (config.brokers.clone(), Writer::new(topic, key));
+        let (brokers, writer) = (config.brokers.clone(), Writer::new(topic, key, rows));
         Ok(Self { producer, writer, brokers, stalled: 0, told_away: false, waits, sent: 0, partly: None })
     }
 

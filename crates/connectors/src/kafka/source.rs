@@ -11,6 +11,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
+use riverrun_engine::connect::Context;
 use riverrun_engine::source::{OnBadRecord, Part, PartitionReader, Source, Start};
 use riverrun_engine::table::Table;
 use riverrun_engine::time::{Clock, Micros, Stopwatch, SystemClock};
@@ -18,8 +19,10 @@ use riverrun_engine::{Error, Result};
 
 use super::client::{Callbacks, Seen, classify, lock, remind};
 use super::config::{Config, Topics};
-use super::reader::Reader;
+use super::reader::{Intake, Reader};
+use super::repartition::Incoming;
 use super::topic;
+use crate::format::Decoding;
 
 /// How long to wait before a question is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -154,13 +157,15 @@ impl Cluster {
 pub(super) struct KafkaSource {
     cluster: Arc<Cluster>,
     table: Table,
+    decoding: Decoding,
     places: Vec<Place>,
 }
 
 impl KafkaSource {
     /// Finds the topics.
-    pub fn connect(config: Config, table: &Table) -> Result<Self> {
+    pub fn connect(config: Config, table: &Table, context: &Context) -> Result<Self> {
         config.check()?;
+        let decoding = Decoding::of(table, context)?;
         let consumer = topic::asker(&config)?;
         let found = topic::resolve(&consumer, &config)?;
         if let Some((other, count)) = found.iter().find(|(_, count)| *count != found[0].1)
@@ -183,6 +188,7 @@ impl KafkaSource {
         }
         Ok(Self {
             table: table.clone(),
+            decoding,
             places,
             cluster: Arc::new(Cluster { config, consumer: Arc::new(consumer), away: AtomicBool::new(false) }),
         })
@@ -226,7 +232,12 @@ impl Source for KafkaSource {
     }
 
     fn open(&self, partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
-        Ok(Box::new(Reader::open(&self.cluster, &self.table, self.place(partition)?.clone(), (offset, stop))?))
+        let place = self.place(partition)?.clone();
+        let intake = match self.cluster.config.is_repartition {
+            true => Intake::Raw(Incoming::new(&self.table)),
+            false => Intake::Decoded(Box::new(self.decoding.decoder(&self.table, &place.topic, place.partition)?)),
+        };
+        Ok(Box::new(Reader::open(&self.cluster, intake, place, (offset, stop))?))
     }
 
     fn committed(&self, partition: u32) -> Result<Option<i64>> {

@@ -14,18 +14,14 @@ use super::sink::{LogSink, key_column};
 use super::source::LogSource;
 use crate::connector::Connector;
 use crate::embedded::check_alone;
+use crate::format;
 
 pub(super) struct LogConnector;
 
 impl Connector for LogConnector {
     fn check(&self, table: &Table) -> Result<Capabilities> {
         let config = Config::of(table)?;
-        if let Some(format) = table.options.get("format").filter(|f| f != "json") {
-            return Err(table
-                .options
-                .error("format", &format!("the log does not hold records of '{format}'"))
-                .hint("use 'json'"));
-        }
+        format::check_sink(table)?;
         if let Some(key) = config.key.as_ref().filter(|_| !table.columns.is_empty()) {
             key_column(key, &table.schema(), &table.options)?;
         }

@@ -56,6 +56,12 @@ impl Reader {
         self.next
     }
 
+    /// Goes back to an offset that was read.
+    pub(super) fn seek(&mut self, offset: i64) {
+        self.next = offset;
+        self.block = None;
+    }
+
     /// How many records are there behind the position.
     pub fn lag(&self) -> u64 {
         u64::try_from(self.topic.end(self.partition) - self.next).unwrap_or(0)

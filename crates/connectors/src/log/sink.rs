@@ -1,7 +1,7 @@
 //! The log as a sink: one atomic append per epoch.
 //!
 //! Where epochs can be repeated, the number of an epoch goes into the append of its rows, as an entry of the log's journal:
-//! hence each is there once. Rows are records with a JSON object as their value; the record's own time is the epoch's
+//! hence each is there once. Rows are records with a JSON object or an Avro record as their value; the record's own time is the epoch's
 //! clock. A row that is taken back is a tombstone: a record of its key without a value.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::keys;
 use super::store::Log;
 use super::topic::Topic;
 use crate::embedded::parse_epoch;
-use crate::format::JsonEncoder;
+use crate::format::{JsonEncoder, RowEncoder};
 
 /// A topic that is written.
 pub(super) struct LogSink {
@@ -33,7 +33,8 @@ pub(super) struct LogSink {
     /// Under what it keeps its positions, if it does.
     lineage: Option<String>,
     key: RecordKey,
-    encoder: JsonEncoder,
+    keys: JsonEncoder,
+    rows: RowEncoder,
     batch: Batch,
     /// The epoch (task, number) that the batch holds: encoded, but its append failed. A repeated write appends the same batch.
     encoded: Option<(u32, u64)>,
@@ -59,16 +60,17 @@ impl LogSink {
         let topic = log.create_topic(&config.topic, config.partitions, config.retention)?;
         let batch = Batch::new(config.durability);
         let name = node.table.name.clone();
-        Ok(Self { log, topic, name, lineage: None, key, encoder: JsonEncoder::default(), batch, encoded: None })
+        let rows = RowEncoder::connect(node, context)?;
+        Ok(Self { log, topic, name, lineage: None, key, keys: JsonEncoder::default(), rows, batch, encoded: None })
     }
 
     fn encode(&mut self, output: &EpochOutput) -> Result<()> {
         self.batch.clear();
         for Rows { rows, change } in &output.batches {
-            let keys = self.key.keys(rows, &self.encoder)?;
+            let keys = self.key.keys(rows, &self.keys)?;
             let values = match change {
                 Change::Delete => None,
-                Change::Insert | Change::Late | Change::Upsert => Some(self.encoder.encode(rows)?),
+                Change::Insert | Change::Late | Change::Upsert => Some(self.rows.encode(rows)?),
             };
             for row in 0..rows.num_rows() {
                 let key = keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row).as_bytes());

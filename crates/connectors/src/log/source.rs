@@ -15,13 +15,14 @@ use super::reader::Reader;
 use super::store::Log;
 use super::topic::Topic;
 use crate::connector::on_bad_record;
-use crate::format::{Decoder, Header, RawRecord};
+use crate::format::{Decoder, Decoding, Header, RawRecord};
 
 /// A topic that is read.
 pub(super) struct LogSource {
     log: Arc<Log>,
     topic: Arc<Topic>,
     table: Table,
+    decoding: Decoding,
     config: Config,
     group: String,
     bad_records: OnBadRecord,
@@ -35,7 +36,8 @@ impl LogSource {
         let topic = log.create_topic(&config.topic, config.partitions, config.retention)?;
         let group = config.group.clone().unwrap_or_else(|| context.pipeline.clone());
         let bad_records = on_bad_record(&node.table.options)?;
-        Ok(Self { log, topic, table: node.table.clone(), config, group, bad_records })
+        let decoding = Decoding::of(&node.table, context)?;
+        Ok(Self { log, topic, table: node.table.clone(), decoding, config, group, bad_records })
     }
 }
 
@@ -66,7 +68,7 @@ impl Source for LogSource {
     fn open(&self, partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
         let (log, topic) = (Arc::clone(&self.log), Arc::clone(&self.topic));
         let reader = Reader::open(log, topic, partition, offset, self.config.fail_on_data_loss)?;
-        let decoder = Decoder::new(&self.table, &self.config.topic, partition)?;
+        let decoder = self.decoding.decoder(&self.table, &self.config.topic, partition)?;
         Ok(Box::new(LogReader { next: reader.position(), reader, decoder, stop }))
     }
 
@@ -100,14 +102,30 @@ impl PartitionReader for LogReader {
         }
         let end = limit.until.min(stop);
         let with_headers = self.decoder.wants_headers();
-        let mut failed: Option<Error> = None;
-        let read = self.reader.read(limit.rows, limit.bytes, end, |record| {
-            if failed.is_none() {
-                failed = decode(&mut self.decoder, &record, with_headers).err();
+        // Where it stopped, and whether by an error: a record's schema is on its way, or nobody can be asked for it.
+        let mut stopped: Option<(i64, Option<Error>)> = None;
+        let mut read = self.reader.read(limit.rows, limit.bytes, end, |record| {
+            if stopped.is_none() {
+                match self.decoder.ready(record.value).and_then(|ready| match ready {
+                    true => decode(&mut self.decoder, &record, with_headers).map(|()| true),
+                    false => Ok(false),
+                }) {
+                    Ok(true) => {}
+                    Ok(false) => stopped = Some((record.offset, None)),
+                    Err(error) => stopped = Some((record.offset, Some(error))),
+                }
             }
         })?;
-        if let Some(error) = failed {
-            return Err(error);
+        if let Some((offset, error)) = stopped {
+            match error {
+                Some(error) if !error.is_transient() || self.decoder.is_empty() => {
+                    self.reader.seek(offset);
+                    return Err(error);
+                }
+                // What came before goes out first.
+                _ => self.reader.seek(offset),
+            }
+            read.records = self.decoder.len();
         }
         let next = self.reader.position().min(end);
         // A range whose last records were lost ends without them.

@@ -87,6 +87,9 @@ fn values_of_common_options_are_checked() {
         ("emit", "upsert"),
         ("trigger", "soon"),
         ("format", "xml"),
+        ("format", "json_schema"),
+        ("format", "protobuf"),
+        ("format", "avro-confluent"),
         ("bad_records", "ignore"),
         ("bad_records", "dead_letter"),
         ("max_offsets_per_trigger", "0"),
@@ -118,4 +121,30 @@ fn dead_letters_go_to_a_path_or_to_a_topic_of_the_same_connector() {
     assert!(registry().dead_letters(&dropped).unwrap().is_none());
     let nowhere = table(&[("connector", "files"), ("path", "x"), ("dead_letter_topic", "dlq")]);
     assert!(registry().dead_letters(&nowhere).unwrap_err().to_string().contains("dead_letter_path"));
+}
+
+#[test]
+fn options_of_a_schema_registry_belong_to_connectors_with_topics() {
+    let registry = Registry::default();
+    let check = |options: &[(&str, &str)]| registry.check(&table(options));
+    let files = [("connector", "console"), ("schema_registry", "http://r:1"), ("subject", "s")];
+    assert_eq!(check(&files).unwrap().ignored, ["schema_registry", "subject"]);
+    let told = check(&[("connector", "console"), ("schema_registri", "http://r:1")]).unwrap_err().to_string();
+    assert!(told.contains("no such option"), "{told}");
+    #[cfg(feature = "log")]
+    {
+        let log = [("connector", "log"), ("topic", "t"), ("schema_registry", "http://r:1"), ("subject", "s")];
+        assert!(check(&log).unwrap().ignored.is_empty());
+        let told = check(&[("connector", "log"), ("topic", "t"), ("subjects", "s")]).unwrap_err().to_string();
+        assert!(told.contains("did you mean 'subject'?"), "{told}");
+        let told = check(&[("connector", "log"), ("topic", "t"), ("format", "avro")]).unwrap_err().to_string();
+        assert!(told.contains("needs the option 'schema_registry'") && told.contains("http://host:8081"), "{told}");
+    }
+}
+
+#[test]
+fn formats_that_are_not_there_say_what_to_do() {
+    let told = |format: &str| refused(&[("connector", "bus"), ("topic", "t"), ("format", format)]);
+    assert!(told("json_schema").contains("format = 'avro'") && told("PROTOBUF").contains("format = 'avro'"));
+    assert!(told("avro-confluent").contains("schema_registry = 'http"));
 }

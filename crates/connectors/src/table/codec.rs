@@ -33,6 +33,13 @@ impl RowCodec {
         Ok(self.keys.convert_columns(&self.columns(rows, &self.key_columns))?)
     }
 
+    /// What the keys of all rows begin with whose first key columns have these values, each an array of one value.
+    pub(super) fn prefix(&self, values: &[ArrayRef]) -> Result<Vec<u8>> {
+        let field = |value: &ArrayRef| SortField::new(value.data_type().clone());
+        let prefix = RowConverter::new(values.iter().map(field).collect())?.convert_columns(values)?;
+        Ok(prefix.row(0).data().to_vec())
+    }
+
     /// The values of the rows; `None` where every column is part of the key: the value is empty.
     pub(super) fn values(&self, rows: &RecordBatch) -> Result<Option<Rows>> {
         match self.value_columns.is_empty() {

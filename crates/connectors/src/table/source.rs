@@ -1,6 +1,6 @@
 //! A table as a source: its rows as they are when it is opened, by key, then the end. The offset is the row's number.
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use riverrun_engine::connect::Context;
 use riverrun_engine::graph::SourceNode;
 use riverrun_engine::source::{Fetch, Limit, PartitionReader, Poll, Source, Start};
@@ -63,9 +63,24 @@ impl Source for TableSource {
     }
 
     fn open(&self, _: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
+        Ok(Box::new(self.reader(self.table.scan()?, offset, stop)))
+    }
+
+    fn key(&self) -> Vec<usize> {
+        // The first columns of the key, up to one that the script does not declare.
+        let place = |name: &String| self.node.schema.index_of(name).ok();
+        self.table.primary_key().iter().map_while(place).collect()
+    }
+
+    fn find(&self, values: &[ArrayRef]) -> Result<Box<dyn PartitionReader>> {
+        Ok(Box::new(self.reader(self.table.find(values)?, 0, None)))
+    }
+}
+
+impl TableSource {
+    fn reader(&self, scan: Scan, skip: i64, stop: Option<i64>) -> TableReader {
         let rest = RecordBatch::new_empty(self.node.schema.clone());
-        let (scan, columns) = (self.table.scan()?, self.columns.clone());
-        Ok(Box::new(TableReader { scan, columns, rest, skip: offset, next: 0, stop: stop.unwrap_or(i64::MAX) }))
+        TableReader { scan, columns: self.columns.clone(), rest, skip, next: 0, stop: stop.unwrap_or(i64::MAX) }
     }
 }
 

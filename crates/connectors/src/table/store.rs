@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_row::Rows;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -175,6 +175,15 @@ impl Table {
         let rows = disk.rows(&self.name).map_err(|e| self.tables.disk.error(&e))?;
         let codec = RowCodec::new(&self.schema, &self.definition.key_columns())?;
         Ok(Scan { entries: rows.iter(), codec, tables: Arc::clone(&self.tables) })
+    }
+
+    /// As [`scan`](Self::scan), the rows alone whose first key columns have these values, each an array of one value of the
+    /// column's type. Others are not read.
+    pub fn find(&self, values: &[ArrayRef]) -> Result<Scan> {
+        let disk = self.tables.disk.get()?;
+        let rows = disk.rows(&self.name).map_err(|e| self.tables.disk.error(&e))?;
+        let codec = RowCodec::new(&self.schema, &self.definition.key_columns())?;
+        Ok(Scan { entries: rows.prefix(codec.prefix(values)?), codec, tables: Arc::clone(&self.tables) })
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a checkpoint holds, and where its state lies.
 //!
-//! A manifest is text: `RIVERRUN-CHECKPOINT-2 <16 hex digits>\n`, then JSON. The digits are the xxh3 of the JSON with the
-//! version as seed. A version that is not known is refused; fields that are not known are ignored, so that one may grow.
+//! A manifest is text: `RIVERRUN-CHECKPOINT-<version> <16 hex digits>\n`, then JSON. The digits are the xxh3 of the JSON with
+//! the version as seed. A version that is not known is refused; fields that are not known are ignored, so that one may grow.
+//! Version 3 has outputs that sinks had not made safe, which must not be ignored; where there are none, version 2 is written.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,8 @@ use crate::time::Micros;
 use crate::{Error, Result};
 
 const NAME: &str = "RIVERRUN-CHECKPOINT-";
-const VERSION: u32 = 2;
+const WITHOUT_PENDING: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A checkpoint of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct Manifest {
     pub positions: Vec<Position>,
     /// State by operator, in the order in which they were asked.
     pub operators: Vec<OperatorState>,
+    /// Outputs by sink, up to the epoch, that it had not made safe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingOutputs>,
     /// The data files that parts lie in.
     pub files: Vec<DataFile>,
 }
@@ -51,6 +56,27 @@ pub struct OperatorState {
     pub identity: String,
     /// Its parts, in the order in which the operator gave them.
     pub parts: Vec<PartPlace>,
+}
+
+/// What a sink had not made safe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingOutputs {
+    /// Its table.
+    pub sink: String,
+    /// The outputs, in order of epochs.
+    pub parts: Vec<PendingPlace>,
+}
+
+/// Where outputs of some epochs lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingPlace {
+    /// The first epoch.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// Where.
+    #[serde(flatten)]
+    pub place: PartPlace,
 }
 
 /// Where a part of state lies.
@@ -87,7 +113,8 @@ impl Manifest {
         let failed = |e: serde_json::Error| Error::permanent(format!("a checkpoint's manifest cannot be written: {e}"));
         let mut json = serde_json::to_vec(self).map_err(failed)?;
         json.push(b'\n');
-        Ok([header(VERSION, &json).as_bytes(), &json].concat().into())
+        let version = if self.pending.is_empty() { WITHOUT_PENDING } else { VERSION };
+        Ok([header(version, &json).as_bytes(), &json].concat().into())
     }
 
     /// The manifest of a file's bytes, or why it is not intact.
@@ -101,7 +128,7 @@ impl Manifest {
         if head != header(version, json).as_bytes() {
             return Ok(Err("its checksum does not fit".into()));
         }
-        if version != VERSION {
+        if !(WITHOUT_PENDING..=VERSION).contains(&version) {
             return Err(Error::invalid(format!("it is of version {version}, this riverrun knows versions up to {VERSION}"))
                 .hint("run the version of riverrun that wrote it, or a later one"));
         }
@@ -119,12 +146,17 @@ impl Manifest {
         self.operators.iter().flat_map(|operator| &operator.parts)
     }
 
+    /// All parts of outputs.
+    pub fn pending_parts(&self) -> impl Iterator<Item = &PartPlace> {
+        self.pending.iter().flat_map(|sink| &sink.parts).map(|part| &part.place)
+    }
+
     fn is_sound(&self) -> bool {
         let lies = |part: &PartPlace| {
             let end = part.offset.checked_add(part.bytes);
             self.files.get(part.file).zip(end).is_some_and(|(file, end)| end <= file.bytes)
         };
-        self.parts().all(lies)
+        self.parts().chain(self.pending_parts()).all(lies)
     }
 }
 

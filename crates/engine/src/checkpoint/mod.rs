@@ -1,11 +1,11 @@
 //! Checkpoints: state and positions of tasks, kept over a restart.
 //!
-//! A checkpoint is taken at the end of an epoch and becomes visible only once every sink has made all outputs up to that epoch
-//! safe: what is visible needs nothing that could be lost. Recovery takes a task's newest intact one and reads on from its
-//! positions.
+//! A checkpoint is taken at the end of an epoch. It becomes visible once every sink has made all outputs up to that epoch safe,
+//! or with those that it has not ([`pending`]): what is visible needs nothing that could be lost. Recovery takes a task's newest
+//! intact one and reads on from its positions.
 //!
 //! Files of a task, in a [`Storage`]; all are written once and never changed:
-//! - `task-<n>/<sequence>-<checksum>.data`: parts of operators' state, one behind the other ([`encoding`]);
+//! - `task-<n>/<sequence>-<checksum>.data`: parts of operators' state and of outputs, one behind the other ([`encoding`]);
 //! - `task-<n>/<sequence>.manifest`: what the checkpoint holds, and which bytes of which data files ([`manifest`]). It is
 //!   written last: before it, there is no checkpoint.
 //!
@@ -21,6 +21,7 @@
 mod encoding;
 mod manifest;
 mod names;
+mod pending;
 mod read;
 mod reset;
 mod retention;
@@ -40,10 +41,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::NodeId;
 use crate::operator::StatePart;
+use crate::state::Disk;
 use crate::time::Micros;
 
-pub use manifest::{DataFile, Manifest, OperatorState, PartPlace};
+pub use manifest::{DataFile, Manifest, OperatorState, PartPlace, PendingOutputs, PendingPlace};
 pub use names::{FileKind, TaskFile};
+pub use pending::{Pending, PendingPart};
 pub use read::{Inspected, Intact, inspect, read_manifest, verify};
 pub use reset::{At, Chosen, choose, copy, reset};
 pub use storage::{MemoryStorage, Put, Storage, Stored};
@@ -76,6 +79,8 @@ pub struct Checkpoint {
     pub positions: Vec<Position>,
     /// State by node of the graph that it was made by.
     pub states: Vec<(NodeId, Vec<StatePart>)>,
+    /// By sink: outputs up to the epoch that it had not made safe.
+    pub pending: Vec<Pending>,
     /// What made it, where it was read; that graph may be another one than now runs.
     pub made_by: Option<MadeBy>,
 }
@@ -136,6 +141,8 @@ struct Chain {
 pub struct Checkpoints {
     storage: Arc<dyn Storage>,
     keep: usize,
+    /// Where data files are copied to when they are read. `None`: they are read into memory.
+    disk: Option<Arc<Disk>>,
     origin: Origin,
     /// The graph's nodes.
     nodes: Vec<Operator>,
@@ -145,7 +152,12 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// In `storage`, the newest `keep` of each task (at least one).
     pub fn new(storage: Arc<dyn Storage>, keep: usize, origin: Origin, nodes: Vec<Operator>) -> Self {
-        Self { storage, keep: keep.max(1), origin, nodes, chains: Mutex::default() }
+        Self { storage, keep: keep.max(1), disk: None, origin, nodes, chains: Mutex::default() }
+    }
+
+    /// What is read is copied to this disk, so that a state need not be in memory as a whole to be taken up.
+    pub fn reading_through(self, disk: Option<Arc<Disk>>) -> Self {
+        Self { disk, ..self }
     }
 }
 

@@ -151,7 +151,7 @@ fn run(steps: Vec<Step>, keep: usize) {
                     // Two processes may give one number to parts that differ: what one of them stored is not the other's.
                     made += 1;
                     let number = Some(100 * process.epoch + i);
-                    process.parts.push(StatePart { number, rows: rows(made, 1 + made as usize % 5) });
+                    process.parts.push(StatePart { number, rows: rows(made, 1 + made as usize % 5).into() });
                 }
             }
             Step::Checkpoint { dies } => {

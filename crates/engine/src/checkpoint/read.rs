@@ -1,16 +1,18 @@
 //! Reading: the newest intact checkpoint of a task, and what is there at all.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::encoding::decode;
-use super::manifest::{Manifest, PartPlace};
+use super::manifest::{Manifest, PartPlace, PendingOutputs, PendingPlace};
 use super::names::{self, FileKind, TaskFile};
 use super::storage::Storage;
-use super::{Chain, Checkpoint, Checkpoints, MadeBy, Operator, checksum, version_1};
+use super::{Chain, Checkpoint, Checkpoints, MadeBy, Operator, Pending, PendingPart, checksum, pending, version_1};
 use crate::graph::NodeId;
-use crate::operator::StatePart;
+use crate::operator::{PartRows, StatePart, StoredRows};
+use crate::state::disk::{Extent, Space};
 use crate::{Error, Result};
 
 /// Data files that are read at once.
@@ -90,8 +92,9 @@ impl Checkpoints {
             Err(why) => return Ok(Err(why)),
         };
         self.check_origin(&manifest.origin)?;
-        let states = match read_states(self.storage.as_ref(), &manifest)? {
-            Ok(states) => states,
+        let space = self.disk.as_ref().map(|disk| disk.space()).transpose()?;
+        let (states, pending) = match read_parts(self.storage.as_ref(), &manifest, space.as_ref())? {
+            Ok(read) => read,
             Err(why) => return Ok(Err(why)),
         };
         let Manifest { epoch, clock, .. } = manifest;
@@ -100,7 +103,7 @@ impl Checkpoints {
         let positions = manifest.positions.clone();
         let operators = manifest.operators.iter().map(|o| Operator { name: o.name.clone(), identity: o.identity.clone() });
         let made_by = Some(MadeBy { graph: manifest.origin.graph.clone(), operators: operators.collect() });
-        Ok(Ok((manifest, Checkpoint { epoch, clock, lineage, positions, states, made_by })))
+        Ok(Ok((manifest, Checkpoint { epoch, clock, lineage, positions, states, pending, made_by })))
     }
 
     /// Whether a checkpoint can be of this pipeline.
@@ -142,33 +145,93 @@ pub fn read_manifest(storage: &dyn Storage, name: &str) -> Result<Intact<Manifes
     Manifest::decode(&bytes).map_err(|e| e.within(format!("checkpoint {storage}/{name}")))
 }
 
-/// Whether all state of a checkpoint is there and as it was written.
+/// Whether all that a checkpoint holds is there and as it was written.
 pub fn verify(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<()>> {
-    for_each_part(storage, manifest, &mut |_, part, bytes| decode(bytes, part.length).map(drop))
+    let check = &mut |_: PartOf, part: &PartPlace, bytes: &[u8]| decode(bytes, part.length).map(drop);
+    for_each_part(storage, manifest, FILES_AT_ONCE, check)
 }
 
-fn read_states(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<States>> {
-    let mut rows: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
-    let read = for_each_part(storage, manifest, &mut |(operator, index), part, bytes| {
-        rows[operator][index] = Some(StatePart { number: part.number, rows: decode(bytes, part.length)? });
+/// All that a checkpoint holds. With a space on disk the state's parts lie there, as they are stored, and one data file at a time
+/// is in memory.
+fn read_parts(storage: &dyn Storage, manifest: &Manifest, space: Option<&Arc<Space>>) -> Result<Intact<(States, Vec<Pending>)>> {
+    let mut states: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
+    let mut outputs: Vec<Vec<Option<PendingPart>>> = manifest.pending.iter().map(|s| vec![None; s.parts.len()]).collect();
+    let (task, at_once) = (manifest.task as u32, if space.is_some() { 1 } else { FILES_AT_ONCE });
+    let mut failed = None;
+    let read = for_each_part(storage, manifest, at_once, &mut |at, part, bytes| {
+        match (at, space) {
+            (PartOf::Operator(operator, index), None) => {
+                states[operator][index] = Some(StatePart { number: part.number, rows: decode(bytes, part.length)?.into() });
+            }
+            (PartOf::Operator(operator, index), Some(space)) => {
+                let extent = space.put(bytes).map_err(|e| {
+                    failed = Some(e);
+                    "it cannot be copied".to_owned()
+                })?;
+                let copied = Copied { extent, bytes: bytes.len(), length: part.length };
+                let rows = PartRows::Stored(Arc::new(copied));
+                states[operator][index] = Some(StatePart { number: part.number, rows });
+            }
+            (PartOf::Sink(sink, index), _) => {
+                let PendingPlace { first, last, .. } = manifest.pending[sink].parts[index];
+                let rows = decode(bytes, part.length)?;
+                outputs[sink][index] = Some(PendingPart { first, last, outputs: pending::decode(&rows, task)? });
+            }
+        }
         Ok(())
     })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     let nodes = manifest.operators.iter().map(|o| o.node);
-    Ok(read.map(|()| nodes.zip(rows.into_iter().map(|parts| parts.into_iter().flatten().collect())).collect()))
+    let states = nodes.zip(states.into_iter().map(|parts| parts.into_iter().flatten().collect())).collect();
+    let of_sink = |(of, parts): (&PendingOutputs, Vec<Option<PendingPart>>)| Pending {
+        sink: of.sink.clone(),
+        parts: parts.into_iter().flatten().collect(),
+    };
+    let pending = manifest.pending.iter().zip(outputs).map(of_sink).collect();
+    Ok(read.map(|()| (states, pending)))
 }
 
-/// Takes the stored bytes of a part, by (operator, part).
-type TakePart<'a> = dyn FnMut((usize, usize), &PartPlace, &[u8]) -> Intact<()> + 'a;
+/// A part in a file of this process. Its checksum has been seen to fit.
+#[derive(Debug)]
+struct Copied {
+    extent: Extent,
+    bytes: usize,
+    length: u64,
+}
 
-/// Gives the bytes of each part, by (operator, part), some files at a time.
-fn for_each_part(storage: &dyn Storage, manifest: &Manifest, take: &mut TakePart<'_>) -> Result<Intact<()>> {
-    let mut by_file: Vec<Vec<((usize, usize), &PartPlace)>> = vec![Vec::new(); manifest.files.len()];
+impl StoredRows for Copied {
+    fn load(&self) -> Result<RecordBatch> {
+        let bytes = self.extent.bytes(0, self.bytes)?;
+        decode(&bytes, self.length).map_err(|why| Error::permanent(format!("a part of a checkpoint: {why}")))
+    }
+}
+
+/// What a part is of: the place of the operator or the sink, and that of the part among its parts.
+#[derive(Clone, Copy)]
+enum PartOf {
+    Operator(usize, usize),
+    Sink(usize, usize),
+}
+
+/// Takes the stored bytes of a part.
+type TakePart<'a> = dyn FnMut(PartOf, &PartPlace, &[u8]) -> Intact<()> + 'a;
+
+/// Gives the bytes of each part, so many files at a time.
+fn for_each_part(storage: &dyn Storage, manifest: &Manifest, at_once: usize, take: &mut TakePart<'_>) -> Result<Intact<()>> {
+    let mut by_file: Vec<Vec<(PartOf, &PartPlace)>> = vec![Vec::new(); manifest.files.len()];
     for (o, operator) in manifest.operators.iter().enumerate() {
         for (p, part) in operator.parts.iter().enumerate() {
-            by_file[part.file].push(((o, p), part));
+            by_file[part.file].push((PartOf::Operator(o, p), part));
         }
     }
-    for (files, parts) in manifest.files.chunks(FILES_AT_ONCE).zip(by_file.chunks(FILES_AT_ONCE)) {
+    for (s, sink) in manifest.pending.iter().enumerate() {
+        for (p, part) in sink.parts.iter().enumerate() {
+            by_file[part.place.file].push((PartOf::Sink(s, p), &part.place));
+        }
+    }
+    for (files, parts) in manifest.files.chunks(at_once).zip(by_file.chunks(at_once)) {
         let names: Vec<String> = files.iter().map(|f| f.name.clone()).collect();
         for ((file, parts), bytes) in files.iter().zip(parts).zip(storage.get_many(&names)?) {
             let taken = whole(bytes, file.bytes)

@@ -5,7 +5,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 
 use super::*;
+use crate::batch::{Batch, Change};
 use crate::graph::digest;
+use crate::sink::EpochOutput;
 
 pub fn origin(graph: &str, tasks: usize) -> Origin {
     Origin { graph: digest(graph), tasks, parts: Vec::new() }
@@ -27,7 +29,7 @@ pub fn rows(seed: u64, count: usize) -> RecordBatch {
 }
 
 pub fn numbered(number: u64, count: usize) -> StatePart {
-    StatePart { number: Some(number), rows: rows(number, count) }
+    StatePart { number: Some(number), rows: rows(number, count).into() }
 }
 
 pub fn at(epoch: u64, states: Vec<(NodeId, Vec<StatePart>)>) -> Checkpoint {
@@ -38,8 +40,19 @@ pub fn at(epoch: u64, states: Vec<(NodeId, Vec<StatePart>)>) -> Checkpoint {
         lineage: Some("p-1".into()),
         positions: vec![position],
         states,
+        pending: Vec::new(),
         made_by: None,
     }
+}
+
+/// A part of outputs of these epochs, some rows each.
+pub fn outputs(epochs: std::ops::RangeInclusive<u64>, count: usize) -> PendingPart {
+    let (first, last) = (*epochs.start(), *epochs.end());
+    let of = |epoch| {
+        let batches = vec![Batch { rows: rows(epoch, count), change: Change::Upsert }];
+        Arc::new(EpochOutput { task: 0, epoch, clock: epoch as i64, batches })
+    };
+    PendingPart { first, last, outputs: epochs.map(of).collect() }
 }
 
 fn small(epoch: u64) -> Checkpoint {
@@ -245,10 +258,63 @@ fn a_copy_holds_the_same() {
     open(&to, 2).write(0, &small(3)).unwrap();
 }
 
+/// What a sink lacks: table, parts by epochs, and of each epoch its rows.
+fn lacking(checkpoint: &Checkpoint) -> Vec<(&str, Vec<(u64, u64)>, Vec<(u64, RecordBatch)>)> {
+    let of = |pending: &Pending| {
+        let epochs = pending.parts.iter().map(|part| (part.first, part.last)).collect();
+        let outputs = pending.parts.iter().flat_map(|part| &part.outputs);
+        (epochs, outputs.map(|output| (output.epoch, output.batches[0].rows.clone())).collect())
+    };
+    let named = |pending| {
+        let (epochs, rows) = of(pending);
+        (pending.sink.as_str(), epochs, rows)
+    };
+    checkpoint.pending.iter().map(named).collect()
+}
+
+#[test]
+fn outputs_come_back_and_are_written_once() {
+    let storage = MemoryStorage::default();
+    let checkpoints = open(&storage, 2);
+    let of = |parts: &[PendingPart]| vec![Pending { sink: "lake".into(), parts: parts.to_vec() }];
+    let (large, next) = (outputs(3..=7, 2000), outputs(8..=8, 10));
+    let first = Checkpoint { pending: of(std::slice::from_ref(&large)), ..small(7) };
+    let bytes = checkpoints.write(0, &first).unwrap().bytes;
+    let second = Checkpoint { pending: of(&[large, next]), ..small(8) };
+    let more = checkpoints.write(0, &second).unwrap().bytes;
+    assert!(bytes > 50_000 && more < 10_000, "{bytes}, then {more}");
+    let read = open(&storage, 2).newest(0).unwrap().unwrap();
+    assert_eq!(lacking(&read), lacking(&second));
+    let (inspected, _) = inspect(&storage).unwrap();
+    let manifest = inspected[1].manifest.as_ref().unwrap();
+    assert_eq!((manifest.pending_parts().map(|part| part.rows).sum::<u64>(), manifest.pending.len()), (10_010, 1));
+    let data = names(&storage, ".data");
+    let damaged = [storage.get(&data[0]).unwrap().unwrap().as_ref(), b"?"].concat();
+    storage.replace(&data[0], damaged.into());
+    assert!(verify(&storage, manifest).unwrap().is_err(), "they are covered by checksums");
+}
+
+#[test]
+fn outputs_survive_copies_and_resets() {
+    let (storage, to) = (MemoryStorage::default(), MemoryStorage::default());
+    let pending = vec![Pending { sink: "lake".into(), parts: vec![outputs(3..=7, 20)] }];
+    let written = Checkpoint { pending, ..small(7) };
+    open(&storage, 2).write(0, &written).unwrap();
+    let (chosen, _) = choose(&storage, At::Latest).unwrap();
+    copy(&storage, &to, &chosen).unwrap();
+    reset(&storage, &chosen, "p-2").unwrap();
+    for storage in [storage, to] {
+        assert_eq!(lacking(&open(&storage, 2).newest(0).unwrap().unwrap()), lacking(&written));
+    }
+}
+
 const VERSION_1: &[u8] = include_bytes!("fixtures/version-1.checkpoint");
 const VERSION_2: &[u8] = include_bytes!("fixtures/version-2.manifest");
 const VERSION_2_DATA: (&str, &[u8]) =
     ("task-0/00000000000000000001-c7ba5b654b9e0689.data", include_bytes!("fixtures/version-2.data"));
+const VERSION_3: &[u8] = include_bytes!("fixtures/version-3.manifest");
+const VERSION_3_DATA: (&str, &[u8]) =
+    ("task-0/00000000000000000001-72c3f3d21fd21a21.data", include_bytes!("fixtures/version-3.data"));
 
 #[test]
 fn what_earlier_versions_wrote_is_read() {
@@ -264,17 +330,27 @@ fn what_earlier_versions_wrote_is_read() {
     storage.replace(VERSION_2_DATA.0, Bytes::from_static(VERSION_2_DATA.1));
     let read = open(&storage, 2).newest(0).unwrap().unwrap();
     assert_eq!((read.epoch, &read.states), (7, &vec![(2, vec![numbered(5, 40), StatePart::whole(rows(1, 3))])]));
+    let storage = MemoryStorage::default();
+    storage.replace("task-0/00000000000000000001.manifest", Bytes::from_static(VERSION_3));
+    storage.replace(VERSION_3_DATA.0, Bytes::from_static(VERSION_3_DATA.1));
+    let read = open(&storage, 2).newest(0).unwrap().unwrap();
+    assert_eq!(lacking(&read), lacking(&with_outputs()));
+}
+
+fn with_outputs() -> Checkpoint {
+    let pending = vec![Pending { sink: "lake".into(), parts: vec![outputs(5..=7, 4)] }];
+    Checkpoint { pending, ..at(7, vec![(2, vec![numbered(5, 40), StatePart::whole(rows(1, 3))])]) }
 }
 
 #[test]
 fn a_later_version_is_refused() {
     let storage = MemoryStorage::default();
     let json = b"{}";
-    let sum = twox_hash::XxHash3_64::oneshot_with_seed(3, json);
-    let bytes = [format!("RIVERRUN-CHECKPOINT-3 {sum:016x}\n").as_bytes(), json].concat();
+    let sum = twox_hash::XxHash3_64::oneshot_with_seed(4, json);
+    let bytes = [format!("RIVERRUN-CHECKPOINT-4 {sum:016x}\n").as_bytes(), json].concat();
     storage.replace("task-0/00000000000000000001.manifest", bytes.into());
     let error = open(&storage, 2).newest(0).unwrap_err();
-    assert!(error.message().ends_with("it is of version 3, this riverrun knows versions up to 2"), "{error}");
+    assert!(error.message().ends_with("it is of version 4, this riverrun knows versions up to 3"), "{error}");
 }
 
 #[test]
@@ -282,11 +358,10 @@ fn a_later_version_is_refused() {
 fn write_fixtures() {
     let fixtures = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/checkpoint/fixtures"));
     let storage = MemoryStorage::default();
-    let parts = vec![numbered(5, 40), StatePart::whole(rows(1, 3))];
-    open(&storage, 2).write(0, &at(7, vec![(2, parts)])).unwrap();
+    open(&storage, 2).write(0, &with_outputs()).unwrap();
     for file in storage.list("").unwrap() {
         let ending = file.name.rsplit('.').next().unwrap();
-        std::fs::write(fixtures.join(format!("version-2.{ending}")), storage.get(&file.name).unwrap().unwrap()).unwrap();
+        std::fs::write(fixtures.join(format!("version-3.{ending}")), storage.get(&file.name).unwrap().unwrap()).unwrap();
         println!("{}", file.name);
     }
 }

@@ -52,5 +52,5 @@ pub fn decode(bytes: &[u8]) -> Result<(Origin, Checkpoint), String> {
     // Operators had no identity then: this state fits the very same graph only.
     let operators = states.iter().map(|(node, _)| Operator { name: format!("#{node}"), identity: String::new() }).collect();
     let made_by = Some(MadeBy { graph: origin.graph.clone(), operators });
-    Ok((origin, Checkpoint { epoch, clock, lineage, positions, states, made_by }))
+    Ok((origin, Checkpoint { epoch, clock, lineage, positions, states, pending: Vec::new(), made_by }))
 }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::collections::btree_map::Entry;
 use std::sync::PoisonError;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::encoding::{Encoded, encode};
-use super::manifest::{DataFile, Manifest, OperatorState, PartPlace};
+use super::manifest::{DataFile, Manifest, OperatorState, PartPlace, PendingOutputs, PendingPlace};
 use super::names::{self, FileKind, TaskFile};
 use super::storage::Put;
-use super::{Chain, Checkpoint, Checkpoints, Written, checksum};
+use super::{Chain, Checkpoint, Checkpoints, Pending, Written, checksum, pending};
 use crate::failpoint;
 use crate::graph::NodeId;
 use crate::operator::StatePart;
@@ -23,8 +24,14 @@ const MOST_FILES: usize = 64;
 /// How often a file is tried under another name, and a manifest under another number.
 const ATTEMPTS: u32 = 4;
 
-/// A part's identity: node, number, and which it is of those with that number.
-type PartKey = (NodeId, u64, usize);
+/// A part's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum PartKey {
+    /// Of state: node, number, and which it is of those with that number.
+    State(NodeId, u64, usize),
+    /// Of outputs: sink, first and last epoch.
+    Outputs(String, u64, u64),
+}
 
 impl Checkpoints {
     /// Writes a checkpoint and removes what is no longer needed; tells what was written and is there then.
@@ -110,7 +117,7 @@ impl Checkpoints {
         base: Option<&Manifest>,
         checkpoint: &Checkpoint,
     ) -> Result<(Manifest, u64)> {
-        let stored = base.map(|base| reusable(base, &checkpoint.states)).unwrap_or_default();
+        let stored = base.map(|base| reusable(base, checkpoint)).unwrap_or_default();
         let mut data = DataWriter::new(self, task, sequence, &stored);
         let mut operators = Vec::with_capacity(checkpoint.states.len());
         for (node, state) in &checkpoint.states {
@@ -118,11 +125,23 @@ impl Checkpoints {
             for (key, part) in keyed(*node, state) {
                 parts.push(match key.and_then(|key| stored.get(&key)) {
                     Some(place) => data.refer_to(*place),
-                    None => data.write(part)?,
+                    None => data.write(part.number, &part.rows.load()?)?,
                 });
             }
             let (name, identity) = self.nodes.get(*node).map(|o| (o.name.clone(), o.identity.clone())).unwrap_or_default();
             operators.push(OperatorState { node: *node, name, identity, parts });
+        }
+        let mut pending = Vec::with_capacity(checkpoint.pending.len());
+        for Pending { sink, parts } in &checkpoint.pending {
+            let mut places = Vec::with_capacity(parts.len());
+            for part in parts {
+                let place = match stored.get(&PartKey::Outputs(sink.clone(), part.first, part.last)) {
+                    Some(place) => data.refer_to(*place),
+                    None => data.write(None, &pending::encode(&part.outputs)?)?,
+                };
+                places.push(PendingPlace { first: part.first, last: part.last, place });
+            }
+            pending.push(PendingOutputs { sink: sink.clone(), parts: places });
         }
         data.finish()?;
         let manifest = Manifest {
@@ -134,6 +153,7 @@ impl Checkpoints {
             reset_from: Vec::new(),
             positions: checkpoint.positions.clone(),
             operators,
+            pending,
             files: data.files,
         };
         Ok((manifest, data.written))
@@ -153,12 +173,12 @@ fn keyed(node: NodeId, state: &[StatePart]) -> impl Iterator<Item = (Option<Part
 fn nth(seen: &mut HashMap<u64, usize>, node: NodeId, number: u64) -> PartKey {
     let count = seen.entry(number).or_default();
     *count += 1;
-    (node, number, *count)
+    PartKey::State(node, number, *count)
 }
 
-/// The parts of `states` that need not be written: where they lie. Parts in files that are mostly dead, or too many, are not
-/// among them.
-fn reusable<'a>(base: &'a Manifest, states: &[(NodeId, Vec<StatePart>)]) -> HashMap<PartKey, (&'a DataFile, PartPlace)> {
+/// The parts of `checkpoint` that need not be written: where they lie. Parts in files that are mostly dead, or too many, are
+/// not among them.
+fn reusable<'a>(base: &'a Manifest, checkpoint: &Checkpoint) -> HashMap<PartKey, (&'a DataFile, PartPlace)> {
     let mut stored = HashMap::new();
     for operator in &base.operators {
         let mut seen = HashMap::new();
@@ -168,14 +188,20 @@ fn reusable<'a>(base: &'a Manifest, states: &[(NodeId, Vec<StatePart>)]) -> Hash
             }
         }
     }
+    for sink in &base.pending {
+        let key = |part: &PendingPlace| PartKey::Outputs(sink.sink.clone(), part.first, part.last);
+        stored.extend(sink.parts.iter().map(|part| (key(part), part.place)));
+    }
     let mut live: HashMap<usize, u64> = HashMap::new();
     let mut wanted = HashMap::new();
-    for (node, state) in states {
-        for key in keyed(*node, state).filter_map(|(key, _)| key) {
-            if let Some(place) = stored.get(&key) {
-                *live.entry(place.file).or_default() += place.bytes;
-                wanted.insert(key, *place);
-            }
+    let states = checkpoint.states.iter().flat_map(|(node, state)| keyed(*node, state).filter_map(|(key, _)| key));
+    let of_sink = |Pending { sink, parts }: &Pending| {
+        parts.iter().map(|part| PartKey::Outputs(sink.clone(), part.first, part.last)).collect::<Vec<_>>()
+    };
+    for key in states.chain(checkpoint.pending.iter().flat_map(of_sink)) {
+        if let Some(place) = stored.get(&key) {
+            *live.entry(place.file).or_default() += place.bytes;
+            wanted.insert(key, *place);
         }
     }
     let mut kept: Vec<usize> =
@@ -215,14 +241,14 @@ impl<'a> DataWriter<'a> {
     }
 
     /// Takes a new part; gives its place.
-    fn write(&mut self, part: &StatePart) -> Result<PartPlace> {
-        let Encoded { stored, length } = encode(&part.rows)?;
+    fn write(&mut self, number: Option<u64>, rows: &RecordBatch) -> Result<PartPlace> {
+        let Encoded { stored, length } = encode(rows)?;
         if !self.open.is_empty() && self.open.len() + stored.len() > FILE_BYTES {
             self.finish()?;
         }
         let place = PartPlace {
-            number: part.number,
-            rows: part.rows.num_rows() as u64,
+            number,
+            rows: rows.num_rows() as u64,
             file: self.files.len(),
             offset: self.open.len() as u64,
             bytes: stored.len() as u64,

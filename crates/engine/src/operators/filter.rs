@@ -15,6 +15,7 @@ use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
 use crate::operators::sql_text;
+use crate::state::Backend;
 
 /// Plan of a filter.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl OperatorSpec for Filter {
         vec![sql_text(self.predicate.as_ref())]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }

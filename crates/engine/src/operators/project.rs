@@ -11,6 +11,7 @@ use crate::Result;
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
 use crate::operators::sql_text;
+use crate::state::Backend;
 
 /// Plan of a projection.
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ impl OperatorSpec for Project {
         vec![columns.join(", ")]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }

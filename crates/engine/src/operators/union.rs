@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use crate::Result;
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::Backend;
 
 /// Plan of a UNION ALL.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ impl OperatorSpec for Union {
         Vec::new()
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output};
+use crate::state::Backend;
 use crate::{Error, Result};
 
 /// Plan: column `column` of the input, a list, becomes its elements; the other columns are repeated. Rows whose list is
@@ -46,7 +47,7 @@ impl OperatorSpec for Unnest {
         vec![self.schema.field(self.column).name().clone()]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::asked::Asked;
 use super::assignment::{Assignment, await_genesis};
 use super::bindings::Bindings;
 use super::changed::change_script;
@@ -139,6 +140,7 @@ impl Assembly {
             layout,
             shared: shared.clone(),
             checkpoints: checkpoints.clone(),
+            told_changed: AtomicBool::new(false),
         };
         opening.found(recorded.genesis.as_ref()).check()?;
         let over = Arc::<AtomicBool>::default();
@@ -283,6 +285,7 @@ fn share(
     let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
     partitions.sort_unstable();
     let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
+    let keeps = settings.checkpoints.is_some() && !settings.bounded;
     let commits = journal.map(|journal| {
         Arc::new(Commits {
             queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
@@ -292,12 +295,13 @@ fn share(
         })
     });
     Arc::new(Shared {
-        queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone()))).collect(),
+        queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone(), keeps))).collect(),
         positions: Arc::new(Positions::new(tasks, graph.sinks().count())),
         stats,
         clock,
         checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
         terms: Arc::new(Terms::new(tasks)),
+        asked: Asked::new(tasks),
         commits,
         settings,
     })
@@ -354,7 +358,7 @@ fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<
     let storage = settings.checkpoints.clone().filter(|_| !settings.bounded)?;
     let operator = |node: &Node| Operator { name: node.name.clone(), identity: node.identity.clone() };
     let nodes = graph.nodes.iter().map(operator).collect();
-    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes))
+    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes).reading_through(settings.disk.clone()))
 }
 
 /// The life of the pipeline that goes on, and whether it has to begin: the journal's, or the one that a reset of the

@@ -5,8 +5,8 @@
 //! refused: by the journal, or by a sink, which then says that a position was moved, and the task is taken anew.
 //!
 //! A task is *given up* in this order: its last epoch ends, a checkpoint is taken, all is committed, the sinks make it safe,
-//! the checkpoint is written; within a deadline, behind which the next owner does what is left. One that was *lost* is dropped
-//! at once, with all that is not written.
+//! the checkpoint is written, or a second later with what they have not; within a deadline, behind which the next owner does what
+//! is left. One that was *lost* is dropped at once, with all that is not written.
 //!
 //! Invariants: what an ended term made is dropped wherever it is found; a task has one reader at a time.
 
@@ -141,6 +141,7 @@ impl Assignment {
         fed: Vec<usize>,
         (stop, over): (Arc<AtomicBool>, Arc<AtomicBool>),
     ) -> Self {
+        let backoff = Backoff::seeded(!opening.shared.clock.now() as u64);
         Self {
             members,
             opening,
@@ -157,7 +158,7 @@ impl Assignment {
             running: BTreeSet::new(),
             giving_up: BTreeMap::new(),
             dropping: BTreeSet::new(),
-            backoff: Backoff::default(),
+            backoff,
         }
     }
 
@@ -258,7 +259,8 @@ impl Assignment {
         let (mut done, mut flush) = (Vec::new(), false);
         for (task, GivingUp { since, last, flush: due }) in &mut self.giving_up {
             let kept = || shared.checkpoints[*task as usize].lock().unwrap_or_else(PoisonError::into_inner).is_none();
-            let safe = last.is_some_and(|last| shared.positions.safe_epoch(*task as usize) >= last) && kept();
+            let (at, positions) = (*task as usize, &shared.positions);
+            let safe = last.is_some_and(|last| positions.is_kept(at, last) || positions.safe_epoch(at) >= last) && kept();
             let late = now - *since > GIVE_UP;
             if late && !safe && last.is_some() {
                 tracing::warn!("task {task} is given up before all of it is safe: its next owner does what is left");

@@ -3,6 +3,8 @@
 //! Invariant: nothing is dropped from the journal before it is known that the checkpoints hold all of it and that the new
 //! script can take up what they hold.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::adopt::{Kept, Wanted, adopt};
 use super::dataflow::Dataflow;
 use super::open::Opening;
@@ -10,6 +12,7 @@ use super::recovery::FoundTask;
 use crate::checkpoint::{Checkpoint, MadeBy, Operator};
 use crate::journal::Genesis;
 use crate::membership::{Change, Membership};
+use crate::state::Backend;
 use crate::time::Micros;
 use crate::{Error, Result};
 
@@ -27,13 +30,14 @@ impl Opening {
         let states = checkpoint.states.into_iter().zip(operators);
         let kept = states.map(|((_, parts), Operator { name, identity })| Kept { name, identity, parts }).collect();
         // Which operators keep state they tell by giving some, empty as they are.
-        let stateful = Dataflow::new(&self.graph, &self.layout, task, self.shared.stats.clone())?.snapshot()?;
+        let stateful = Dataflow::new(&self.graph, &self.layout, task, self.shared.stats.clone(), &Backend::Memory)?.snapshot()?;
         let wanted = stateful.iter().map(|(node, _)| {
             let of = &self.graph.nodes[*node];
             Wanted { node: *node, name: &of.name, identity: &of.identity }
         });
         let adopted = adopt(kept, &wanted.collect::<Vec<_>>(), self.shared.settings.drop_state)?;
-        if task == 0 {
+        // Where instances share the tasks, this is asked before any is taken, and again with each.
+        if !self.told_changed.swap(true, Relaxed) {
             let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let (kept, new, gone) = (adopted.states.len(), list(&adopted.new), list(&adopted.gone));
             tracing::info!(
@@ -105,7 +109,8 @@ pub fn change_script(
         changes = members.poll()?;
     };
     for (task, records) in records.iter().enumerate() {
-        let checkpoint = opening.checkpoint(task)?;
+        let mut checkpoint = opening.checkpoint(task)?;
+        checkpoint.as_mut().map(|checkpoint| opening.owed(checkpoint)).transpose()?;
         let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
         opening.found(Some(&began.0)).repeats(FoundTask { task, checkpoint: known, records })?;
         if checkpoint.is_none() && !opening.graph.exchanges().is_empty() {

@@ -2,7 +2,8 @@
 //! sinks get its rows.
 //!
 //! Invariants: epochs of a task are committed in order; all that wait go into one commit (so commits grow with the load, and a
-//! slow journal makes them larger, not later); a commit that failed is repeated with the same epochs.
+//! slow journal makes them larger, not later); a commit that failed is repeated with the same epochs. After a commit it rests as
+//! long as that took: a journal that answers in milliseconds is asked often, a busy one less often, for more at once.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,9 @@ use crate::{Error, Result};
 
 /// How long it waits for epochs before it looks at the time again.
 const TICK: Duration = Duration::from_millis(20);
+
+/// The longest rest after a commit.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// An epoch that was run and is not committed.
 pub struct Ended {
@@ -86,7 +90,7 @@ impl Committer {
     /// A committer to `journal` for the tasks of `shared`.
     pub fn new(journal: Box<dyn Journal>, commits: Arc<Commits>, shared: Arc<Shared>) -> Self {
         let truncated = vec![0; commits.unneeded.len()];
-        let (epochs, behind, backoff) = (Vec::new(), Vec::new(), Backoff::default());
+        let (epochs, behind, backoff) = (Vec::new(), Vec::new(), Backoff::seeded(shared.clock.now() as u64));
         let unsettled = false;
         Self { journal, commits, shared, epochs, behind, truncated, unsettled, more: true, stopping_since: None, backoff }
     }
@@ -174,10 +178,11 @@ impl Committer {
 
     /// Gives the sinks what was committed.
     fn hand_over(&mut self) {
-        for Behind { outputs, record_time, bytes, term } in self.behind.drain(..) {
+        for (epoch, Behind { outputs, record_time, bytes, term }) in self.epochs.iter().zip(self.behind.drain(..)) {
             for (sink, output) in outputs {
                 self.shared.queues[sink].hand(Handed { output, record_time, term });
             }
+            self.shared.positions.handed(epoch.record.task, epoch.record.epoch);
             self.commits.queue.release(bytes);
         }
     }
@@ -212,10 +217,15 @@ impl Work for Committer {
         if !self.backoff.ready(now) {
             return Ok(Next::After(TICK));
         }
+        let any = !self.epochs.is_empty();
         if let Err(error) = self.commit().and_then(|()| self.truncate()) {
             self.failed(error, now)?;
         }
-        Ok(Next::Queue(TICK))
+        if !any || !self.more {
+            return Ok(Next::Queue(TICK));
+        }
+        let took = Duration::from_micros(self.shared.clock.now().saturating_sub(now).max(0).unsigned_abs());
+        Ok(Next::After(took.min(LONGEST_REST)))
     }
 
     fn wait(&self, at_most: Duration) {
@@ -240,6 +250,7 @@ impl Shared {
                 counter.fetch_add(bytes, Relaxed);
             }
             stats.batches_written.fetch_add(output.batches.len() as u64, Relaxed);
+            output.batches.iter().for_each(|batch| stats.newest.push(batch.change, output.clock, &batch.rows));
             self.positions.acknowledged(sink, output.task, output.epoch);
         }
     }

@@ -11,6 +11,7 @@ use crate::batch::{Batch, Change, Port};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::operator::{Operator, Output, StatePart};
 use crate::runtime::stats::PipelineStats;
+use crate::state::Backend;
 use crate::time::{MAX_TIME, MIN_TIME, Micros, Stopwatch};
 
 /// Where a node's output goes.
@@ -42,8 +43,8 @@ pub struct Dataflow {
 }
 
 impl Dataflow {
-    /// Makes the operators of task number `task`: those of its stage.
-    pub fn new(graph: &Graph, layout: &Layout, task: usize, stats: Arc<PipelineStats>) -> Result<Self> {
+    /// Makes the operators of task number `task`, those of its stage, whose state lies in `backend`.
+    pub fn new(graph: &Graph, layout: &Layout, task: usize, stats: Arc<PipelineStats>, backend: &Backend) -> Result<Self> {
         let (stages, stage) = (graph.stages(), layout.stage_of(task));
         let mut slots: Vec<Slot> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
@@ -67,7 +68,7 @@ impl Dataflow {
                 let mut ports: Vec<Port> = slots[id].consumers.iter().map(|c| c.port).collect();
                 ports.sort();
                 ports.dedup();
-                let mut operator = spec.create(&ports)?;
+                let mut operator = spec.create(&ports, backend)?;
                 operator.begin(layout.seat(id, task))?;
                 slots[id].operator = Some(operator);
             }

@@ -1,11 +1,12 @@
 //! Feeds one sink, at its own pace: takes from the queue, coalesces, spaces, writes, retries, and
 //! tells what is safe.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::backlog::Due;
 use super::backoff::Backoff;
 use super::coalesce::Coalesce;
 use super::committer::Commits;
@@ -13,7 +14,7 @@ use super::events::{Event, SinkFailed, SinkWorks};
 use super::latency::Unacknowledged;
 use super::part::{Next, Work};
 use super::positions::Positions;
-use super::queue::{Handed, Item, Request, SinkQueue};
+use super::queue::{Item, Request, SinkQueue};
 use super::stats::PipelineStats;
 use super::terms::Terms;
 use crate::graph::{NodeId, SinkNode};
@@ -39,7 +40,6 @@ pub struct Feed {
     trigger: Micros,
     stop_deadline: Micros,
     coalesce: Option<Coalesce>,
-    pending: BTreeMap<u32, Pending>,
     written: BTreeMap<u32, u64>,
     unsafe_rows: u64,
     unsafe_bytes: u64,
@@ -53,16 +53,8 @@ pub struct Feed {
     shares: bool,
     /// Whether all is to be made safe, due or not.
     flush_now: bool,
-}
-
-/// Outputs of one task that were taken from the queue and not yet written.
-#[derive(Default)]
-struct Pending {
-    outputs: VecDeque<EpochOutput>,
-    record_times: Unacknowledged,
-    rows: usize,
-    coalesced: usize,
-    bytes: usize,
+    /// Whether the last flush failed: the sink gets no more before one works, so that what it holds stays bounded.
+    unflushed: bool,
 }
 
 /// What a feed shares with the rest of the pipeline.
@@ -90,6 +82,7 @@ impl Feed {
     pub fn new(index: usize, node: NodeId, plan: &SinkNode, sink: Box<dyn Sink>, shared: Shared) -> Result<Self> {
         let keyed = plan.emit == Emit::Update && !plan.key.is_empty();
         let coalesce = keyed.then(|| Coalesce::new(plan.schema.clone(), plan.key.clone())).transpose()?;
+        let backoff = Backoff::seeded(shared.clock.now() as u64 ^ (index as u64 + 1) << 48);
         Ok(Self {
             name: format!("sink {}", plan.table.name),
             node,
@@ -102,18 +95,18 @@ impl Feed {
             trigger: plan.trigger.as_micros() as Micros,
             stop_deadline: shared.stop_deadline.as_micros() as Micros,
             coalesce,
-            pending: BTreeMap::new(),
             written: BTreeMap::new(),
             unsafe_rows: 0,
             unsafe_bytes: 0,
             unacknowledged: Unacknowledged::default(),
             last_round: None,
             stopping_since: None,
-            backoff: Backoff::default(),
+            backoff,
             terms: shared.terms,
             commits: shared.commits,
             shares: shared.shares,
             flush_now: false,
+            unflushed: false,
         })
     }
 
@@ -128,32 +121,12 @@ impl Feed {
         Ok(())
     }
 
-    /// Keeps an output until the next round; of a keyed sink only the newest rows.
-    fn take(&mut self, handed: Handed) -> Result<()> {
-        let Handed { mut output, record_time, term } = handed;
-        let (rows, bytes) = (output.rows(), output.bytes());
-        if !self.terms.holds(output.task, term) {
-            self.queue.release(bytes);
-            return Ok(());
-        }
-        let pending = self.pending.entry(output.task).or_default();
-        pending.rows += rows;
-        pending.bytes += bytes;
-        pending.record_times.extend(record_time.map(|time| (time, 1)));
-        match (&self.coalesce, pending.outputs.back_mut()) {
-            (Some(coalesce), Some(last)) => {
-                last.batches.append(&mut output.batches);
-                (last.epoch, last.clock) = (output.epoch, output.clock);
-                if self.trigger > 0 && pending.rows > 2 * pending.coalesced + 8192 {
-                    last.batches = coalesce.newest(&last.batches)?;
-                    pending.rows = last.rows();
-                    pending.coalesced = pending.rows;
-                    let kept = last.bytes().min(pending.bytes);
-                    self.queue.release(pending.bytes - kept);
-                    pending.bytes = kept;
-                }
-            }
-            _ => pending.outputs.push_back(output),
+    /// Of outputs that wait for a keyed sink, only the newest rows by key are kept.
+    fn merge(&mut self) -> Result<()> {
+        let Some(coalesce) = &self.coalesce else { return Ok(()) };
+        for mut waiting in self.queue.mergeable() {
+            waiting.batches = coalesce.newest(&waiting.batches)?;
+            self.queue.merged(waiting);
         }
         Ok(())
     }
@@ -162,24 +135,22 @@ impl Feed {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Take(number, tasks) => {
-                tasks.iter().for_each(|task| self.forget(*task));
+                tasks.iter().for_each(|task| self.forget_ended(*task));
                 let lineage = self.commits.as_ref().map_or("", |commits| commits.lineage());
                 let told = self.sink.take(lineage, &tasks);
                 self.queue.answer(number, told.map_err(|e| e.within(&self.name)));
             }
             Request::Release(task) => {
-                self.forget(task);
+                self.forget_ended(task);
                 self.sink.release(task);
             }
             Request::Flush => self.flush_now = true,
         }
     }
 
-    /// What is pending of a task is not written.
-    fn forget(&mut self, task: u32) {
-        if let Some(pending) = self.pending.remove(&task) {
-            self.queue.release(pending.bytes);
-        }
+    /// What is left of an earlier term of a task is not written.
+    fn forget_ended(&mut self, task: u32) {
+        self.queue.forget_ended(task, &self.terms);
         self.written.remove(&task);
     }
 
@@ -191,7 +162,10 @@ impl Feed {
             let what = format!("{}: another run of this pipeline has written rows of task {first}", self.name);
             return Err(Error::permanent(what).hint("stop one of them, or give it another pipeline.name"));
         }
-        moved.iter().for_each(|task| self.forget(*task));
+        for task in &moved {
+            self.queue.forget(*task);
+            self.written.remove(task);
+        }
         self.queue.tell_moved(moved);
         Ok(())
     }
@@ -203,12 +177,15 @@ impl Feed {
         let due =
             force || self.trigger == 0 || self.queue.is_full() || self.last_round.is_none_or(|last| now - last >= self.trigger);
         let stopwatch = Stopwatch::start();
-        if due && !self.pending.is_empty() {
-            self.write_pending()?;
+        if !due || self.unflushed || !self.sink.is_ready() {
+            self.merge()?;
+        } else if self.queue.is_waiting() {
+            self.write_waiting()?;
             self.last_round = Some(now);
         }
         let flushing = Stopwatch::start();
         let flushed = self.sink.flush(now, force);
+        self.unflushed = flushed.is_err();
         self.queue.stats().flush_nanos.fetch_add(flushing.nanos(), Relaxed);
         self.heed_moved()?;
         let all = *flushed.as_ref().unwrap_or(&Flushed::Pending) == Flushed::All;
@@ -227,6 +204,7 @@ impl Feed {
         }
         for (task, epoch) in std::mem::take(&mut self.written) {
             self.positions.acknowledged(self.index, task, epoch);
+            self.queue.acknowledged(task, epoch);
         }
         let (stats, now) = (self.queue.stats(), self.clock.now());
         stats.acknowledged(now);
@@ -236,37 +214,51 @@ impl Feed {
         self.unacknowledged.acknowledged(now, &stats.latency);
     }
 
-    fn write_pending(&mut self) -> Result<()> {
-        while let Some(mut entry) = self.pending.first_entry() {
-            let pending = entry.get_mut();
-            if let (Some(coalesce), Some(output)) = (&self.coalesce, pending.outputs.front_mut())
-                && output.batches.len() > 1
-            {
-                output.batches = coalesce.newest(&output.batches)?;
+    fn write_waiting(&mut self) -> Result<()> {
+        let keyed = self.coalesce.is_some();
+        // What comes meanwhile has time until the next round: this one is to be flushed.
+        for (task, until) in self.queue.waiting_tasks() {
+            while let Some(due) = self.queue.due(task, keyed).filter(|due| keyed || due.output.epoch <= until) {
+                if !self.terms.holds(task, due.term) {
+                    self.forget_ended(task);
+                    break;
+                }
+                let epoch = due.output.epoch;
+                self.write(due)?;
+                self.unacknowledged.extend(self.queue.take_times(task, epoch));
+                if epoch >= until {
+                    break;
+                }
             }
-            while let Some(output) = pending.outputs.front() {
-                let stopwatch = Stopwatch::start();
-                let written = self.sink.write(output);
-                let stats = self.queue.stats();
-                stats.write_nanos.fetch_add(stopwatch.nanos(), Relaxed);
-                written?;
-                let (rows, bytes) = (output.rows() as u64, output.bytes());
-                self.unsafe_rows += rows;
-                self.unsafe_bytes += bytes as u64;
-                self.stats.nodes[self.node].rows_out.fetch_add(rows, Relaxed);
-                stats.rows_written.fetch_add(rows, Relaxed);
-                stats.bytes_written.fetch_add(bytes as u64, Relaxed);
-                stats.batches_written.fetch_add(output.batches.len() as u64, Relaxed);
-                self.written.insert(output.task, output.epoch);
-                let bytes = bytes.min(pending.bytes);
-                pending.bytes -= bytes;
-                self.queue.release(bytes);
-                pending.outputs.pop_front();
-            }
-            self.queue.release(pending.bytes);
-            self.unacknowledged.extend(pending.record_times.drain());
-            entry.remove();
         }
+        Ok(())
+    }
+
+    fn write(&mut self, due: Due) -> Result<()> {
+        let merged;
+        let output = match &self.coalesce {
+            Some(coalesce) if due.output.batches.len() > 1 => {
+                let EpochOutput { task, epoch, clock, .. } = *due.output;
+                merged = EpochOutput { task, epoch, clock, batches: coalesce.newest(&due.output.batches)? };
+                &merged
+            }
+            _ => due.output.as_ref(),
+        };
+        let stopwatch = Stopwatch::start();
+        let written = self.sink.write(output);
+        let stats = self.queue.stats();
+        stats.write_nanos.fetch_add(stopwatch.nanos(), Relaxed);
+        written?;
+        output.batches.iter().for_each(|batch| stats.newest.push(batch.change, output.clock, &batch.rows));
+        let (rows, bytes) = (output.rows() as u64, output.bytes() as u64);
+        self.unsafe_rows += rows;
+        self.unsafe_bytes += bytes;
+        self.stats.nodes[self.node].rows_out.fetch_add(rows, Relaxed);
+        stats.rows_written.fetch_add(rows, Relaxed);
+        stats.bytes_written.fetch_add(bytes, Relaxed);
+        stats.batches_written.fetch_add(output.batches.len() as u64, Relaxed);
+        self.written.insert(output.task, output.epoch);
+        self.queue.took(&due);
         Ok(())
     }
 }
@@ -281,7 +273,7 @@ impl Work for Feed {
         let more = self.queue.drain(&mut taken);
         for item in taken {
             match item {
-                Item::Output(handed) => self.take(handed).map_err(|e| e.within(&self.name))?,
+                Item::Output => {}
                 Item::Request(request) => self.serve(request),
             }
         }
@@ -290,14 +282,16 @@ impl Work for Feed {
             self.stopping_since.get_or_insert(now);
         }
         if !self.backoff.ready(now) {
+            self.merge().map_err(|e| e.within(&self.name))?;
             return Ok(Next::After(TICK));
         }
         match self.round(now, !more) {
-            Ok(Flushed::All) if !more && self.pending.is_empty() => {
+            Ok(Flushed::All) if !more && !self.queue.is_waiting() => {
                 self.sink.close().map_err(|e| e.within(&self.name))?;
                 return Ok(Next::Ended);
             }
-            Ok(_) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
+            Ok(Flushed::Trying) => {}
+            Ok(Flushed::All | Flushed::Pending) => SinkWorks { stats: self.queue.stats(), again: self.backoff.worked() }.emit(),
             Err(e) => self.failed(e, now)?,
         }
         Ok(Next::Queue(TICK))

@@ -25,11 +25,6 @@ impl Unacknowledged {
         }
     }
 
-    /// Takes all.
-    pub fn drain(&mut self) -> impl Iterator<Item = (Micros, u64)> {
-        self.times.drain(..)
-    }
-
     /// The sink acknowledged all of them at `now`.
     pub fn acknowledged(&mut self, now: Micros, latency: &Histogram) {
         for (time, epochs) in self.times.drain(..) {

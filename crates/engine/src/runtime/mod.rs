@@ -13,8 +13,10 @@
 //! epochs behind the newest one are run again from their records, and each sink gets what it lacks ([`recovery`]).
 
 mod adopt;
+mod asked;
 mod assembly;
 mod assignment;
+mod backlog;
 mod backoff;
 mod bindings;
 mod changed;
@@ -30,22 +32,27 @@ mod latency;
 mod layout;
 mod open;
 mod part;
+mod pending;
 mod pipeline;
 mod positions;
 mod queue;
 mod recovery;
 mod settings;
 pub mod stats;
+mod steering;
 mod task;
 mod terms;
 mod watermark;
 mod worker;
 
 pub use assembly::{Assembly, Control, StopHandle};
+pub use backoff::Backoff;
 pub use bindings::Bindings;
+pub use coalesce::Coalesce;
 pub use part::{Next, Part, Stage, Work};
 pub use pipeline::Pipeline;
 pub use settings::Settings;
+pub use steering::{CheckpointRequest, State, Steering};
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
+use super::backoff::Backoff;
 use super::dataflow::Dataflow;
 use super::input::Input;
 use super::layout::Layout;
@@ -38,6 +39,8 @@ pub struct Opening {
     pub shared: Arc<Shared>,
     /// State of an earlier run.
     pub checkpoints: Option<Arc<Checkpoints>>,
+    /// Whether it was told that the script has changed.
+    pub told_changed: AtomicBool,
 }
 
 /// A task that was made.
@@ -83,17 +86,19 @@ impl Opening {
 
     /// Makes one task: with the state of its checkpoint and its inputs open.
     pub fn task(&self, number: usize, genesis: Option<&Genesis>, mut records: Vec<Record>) -> Result<Opened> {
-        let checkpoint = self.checkpoint(number)?;
+        let mut checkpoint = self.checkpoint(number)?;
+        let owed = checkpoint.as_mut().map(|checkpoint| self.owed(checkpoint)).transpose()?.unwrap_or_default();
         let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
         let (end, repeat) = self.found(genesis).repeats(FoundTask { task: number, checkpoint: known, records: &records })?;
         let records = records.split_off(records.len() - repeat);
         let open = |place: &Place| self.open(*place, checkpoint.as_ref(), genesis);
         let inputs = self.layout.places[number].iter().map(open).collect::<Result<Vec<_>>>()?;
-        let dataflow = Dataflow::new(&self.graph, &self.layout, number, self.shared.stats.clone())?;
+        let backend = self.shared.settings.backend()?;
+        let dataflow = Dataflow::new(&self.graph, &self.layout, number, self.shared.stats.clone(), &backend)?;
         let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
         if let Some(checkpoint) = checkpoint {
             let checkpoint = self.adopted(number, checkpoint)?;
-            task.resume(checkpoint).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
+            task.resume(checkpoint, owed).map_err(|e| e.within(format!("task {number}: its checkpoint")))?;
         }
         Ok(Opened { task, end, records })
     }
@@ -210,7 +215,7 @@ impl Opening {
             idle: idle.as_micros() as i64,
             last_data: shared.clock.now(),
             ended: false,
-            backoff: Default::default(),
+            backoff: Backoff::seeded(shared.clock.now() as u64 ^ (index as u64) << 32),
         })
     }
 

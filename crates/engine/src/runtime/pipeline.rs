@@ -10,13 +10,17 @@ use super::bindings::Bindings;
 use super::part::{Part, Stage};
 use super::settings::Settings;
 use super::stats::PipelineStats;
+use super::steering::Steering;
 use crate::graph::Graph;
 use crate::progress::{Identity, Recent, Reporter};
-use crate::time::Clock;
+use crate::time::{Clock, Micros};
 use crate::{Error, Result};
 
 /// How often a waiting caller looks whether the parts of a stage are done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How much longer than the stop's deadline a sink may take to return from a call, until it is left to itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often the reporter looks whether something is due.
 const REPORTER_INTERVAL: Duration = Duration::from_millis(50);
@@ -93,6 +97,13 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Whether a stop has waited long enough for its sinks, `since` all that goes to them was handed over.
+    fn is_stuck(&self, stage: Stage, since: Micros) -> bool {
+        let shared = &self.control.shared;
+        let patience = (shared.settings.stop_deadline + GRACE).as_micros() as Micros;
+        stage == Stage::Feed && shared.stats.stopping.load(Relaxed) && self.clock.now() - since > patience
+    }
+
     /// The counts.
     pub fn stats(&self) -> Arc<PipelineStats> {
         self.control.stats()
@@ -108,6 +119,11 @@ impl Pipeline {
         self.control.stop_handle()
     }
 
+    /// What pauses it, and has it take checkpoints.
+    pub fn steering(&self) -> Steering {
+        Steering::new(&self.control)
+    }
+
     /// Waits until it ends: a bounded input is done, it was asked to stop, or it failed.
     ///
     /// # Errors
@@ -116,10 +132,17 @@ impl Pipeline {
         for stage in Stage::ALL {
             let (ending, others): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(|(of, _)| *of == stage);
             self.threads = others;
-            while ending.iter().any(|(_, thread)| !thread.is_finished()) {
+            let since = self.clock.now();
+            while ending.iter().any(|(_, thread)| !thread.is_finished()) && !self.is_stuck(stage, since) {
                 self.clock.sleep(LOOK_INTERVAL);
             }
-            ending.into_iter().for_each(|(_, thread)| drop(thread.join()));
+            for (_, thread) in ending {
+                match thread.is_finished() {
+                    true => drop(thread.join()),
+                    // It is within a call that does not return, and ends with the process.
+                    false => self.control.failed(stuck(thread.thread().name())),
+                }
+            }
             self.control.ended(stage);
         }
         let outcome = self.control.take_failure().map_or(Ok(()), Err);
@@ -128,4 +151,10 @@ impl Pipeline {
         reporter.finish(self.clock.now(), outcome.as_ref().err().cloned());
         outcome
     }
+}
+
+fn stuck(thread: Option<&str>) -> Error {
+    let sink = thread.and_then(|name| name.strip_prefix("sink-")).unwrap_or("?");
+    Error::transient(format!("sink {sink}: a call has not returned by the stop's deadline, and is left to itself"))
+        .hint("with checkpoints, the next start gives it what it lacks")
 }

@@ -1,4 +1,5 @@
-//! Which positions of the sources are safe: all before them was taken by every sink.
+//! How far everyone is: which epochs have happened, which each sink has made safe, which are in a checkpoint; and which positions
+//! of the sources are safe where there are no checkpoints.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -14,13 +15,16 @@ type EpochEnd = (u64, Vec<(Place, i64)>);
 pub struct Positions {
     ends: Vec<Mutex<VecDeque<EpochEnd>>>,
     acked: Vec<Vec<AtomicU64>>,
+    handed: Vec<AtomicU64>,
+    kept: Vec<AtomicU64>,
 }
 
 impl Positions {
     /// For so many tasks and sinks.
     pub fn new(tasks: usize, sinks: usize) -> Self {
-        let acked = (0..sinks).map(|_| (0..tasks).map(|_| AtomicU64::default()).collect()).collect();
-        Self { ends: (0..tasks).map(|_| Mutex::default()).collect(), acked }
+        let by_task = || (0..tasks).map(|_| AtomicU64::default()).collect::<Vec<_>>();
+        let acked = (0..sinks).map(|_| by_task()).collect();
+        Self { ends: (0..tasks).map(|_| Mutex::default()).collect(), acked, handed: by_task(), kept: by_task() }
     }
 
     /// Epoch `epoch` of `task` ended at `end`. Said before its outputs are handed over.
@@ -32,6 +36,34 @@ impl Positions {
     /// A sink has made safe all outputs of `task` up to `epoch`.
     pub fn acknowledged(&self, sink: usize, task: u32, epoch: u64) {
         self.acked[sink][task as usize].fetch_max(epoch, SeqCst);
+    }
+
+    /// The last epoch of `task` that a sink has made safe.
+    pub fn acked(&self, sink: usize, task: usize) -> u64 {
+        self.acked[sink][task].load(SeqCst)
+    }
+
+    /// An epoch of `task` has happened, and its outputs were handed over.
+    pub fn handed(&self, task: u32, epoch: u64) {
+        self.handed[task as usize].fetch_max(epoch, SeqCst);
+    }
+
+    /// The last epoch of `task` that this was said of.
+    pub fn last_handed(&self, task: usize) -> u64 {
+        self.handed[task].load(SeqCst)
+    }
+
+    /// A checkpoint of `task` at the end of `epoch` is kept: it holds what is needed of all before.
+    pub fn kept(&self, task: usize, epoch: u64) {
+        self.kept[task].fetch_max(epoch, SeqCst);
+        let mut ends = self.ends[task].lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = ends.iter().take_while(|(e, _)| *e <= epoch).count();
+        ends.drain(..gone);
+    }
+
+    /// Whether nothing of `task` up to `epoch` can be lost: a checkpoint holds it.
+    pub fn is_kept(&self, task: usize, epoch: u64) -> bool {
+        self.kept[task].load(SeqCst) >= epoch
     }
 
     /// The last epoch of `task` that every sink has made safe.

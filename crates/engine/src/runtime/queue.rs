@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::backlog::{Backlog, Due, Mergeable};
 use super::stats::SinkStats;
+use super::terms::Terms;
 use crate::Result;
+use crate::checkpoint::PendingPart;
 use crate::sink::EpochOutput;
 use crate::time::Micros;
 
@@ -84,6 +87,9 @@ impl<T> Queue<T> {
 
     /// `bytes` of what was drained are done with.
     pub fn release(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let mut waiting = self.lock();
         let bytes = waiting.bytes.saturating_sub(bytes);
         self.set_bytes(&mut waiting, bytes);
@@ -130,8 +136,8 @@ pub enum Request {
 
 /// What waits for a feed.
 pub enum Item {
-    /// An epoch's output.
-    Output(Handed),
+    /// There is more in the backlog.
+    Output,
     /// Something to do.
     Request(Request),
 }
@@ -142,6 +148,7 @@ pub type Answer = Result<Option<Vec<u64>>>;
 /// What waits for one sink: outputs of epochs.
 pub struct SinkQueue {
     queue: Queue<Item>,
+    backlog: Mutex<Backlog>,
     stats: Arc<SinkStats>,
     /// The last answer to a [`Request::Take`], and its number.
     answer: Mutex<Option<(u64, Answer)>>,
@@ -150,11 +157,13 @@ pub struct SinkQueue {
 }
 
 impl SinkQueue {
-    /// An empty queue that is full at the bound of its sink's counts.
-    pub fn new(stats: Arc<SinkStats>) -> Self {
+    /// An empty queue that is full at the bound of its sink's counts. With `keeps`, for checkpoints, so much again twice of what
+    /// the sink has taken and not made safe is kept.
+    pub fn new(stats: Arc<SinkStats>, keeps: bool) -> Self {
         let bound = usize::try_from(stats.queue_bound).unwrap_or(usize::MAX);
         let queue = Queue::new(bound, Arc::clone(&stats.queue_bytes));
-        Self { queue, stats, answer: Mutex::default(), moved: Mutex::default() }
+        let backlog = Mutex::new(Backlog::new(if keeps { bound.saturating_mul(2) } else { 0 }));
+        Self { queue, backlog, stats, answer: Mutex::default(), moved: Mutex::default() }
     }
 
     /// The counts of its sink.
@@ -165,7 +174,81 @@ impl SinkQueue {
     /// Adds an epoch's output.
     pub fn hand(&self, handed: Handed) {
         let bytes = handed.output.bytes();
-        self.queue.push(Item::Output(handed), bytes);
+        let mut backlog = lock(&self.backlog);
+        let (waits, freed) = backlog.push(handed, bytes);
+        if waits {
+            // Before the feed can see it: else its bytes might be released first.
+            self.queue.push(Item::Output, bytes);
+        }
+        drop(backlog);
+        self.release(freed);
+    }
+
+    /// What `change` does to the backlog, and the bytes that wait no more then.
+    fn change(&self, change: impl FnOnce(&mut Backlog) -> usize) {
+        let freed = change(&mut lock(&self.backlog));
+        self.release(freed);
+    }
+
+    /// A checkpoint of a task was taken at the end of `epoch`: what comes behind is kept apart from what came before.
+    pub fn seal(&self, task: u32, term: u64, epoch: u64) {
+        self.change(|backlog| backlog.seal(task, term, epoch));
+    }
+
+    /// Nothing more of a task is written in its term.
+    pub fn forget(&self, task: u32) {
+        self.change(|backlog| backlog.forget(task));
+    }
+
+    /// The same, if its term has ended.
+    pub fn forget_ended(&self, task: u32, terms: &Terms) {
+        self.change(|backlog| backlog.forget_ended(task, terms));
+    }
+
+    /// Whether outputs wait that the sink has not taken.
+    pub fn is_waiting(&self) -> bool {
+        lock(&self.backlog).is_waiting()
+    }
+
+    /// The tasks of which some wait, each with its last epoch.
+    pub fn waiting_tasks(&self) -> Vec<(u32, u64)> {
+        lock(&self.backlog).waiting_tasks()
+    }
+
+    /// The next output of a task, or with `keyed` all that wait as one, with rows that are to be merged.
+    pub fn due(&self, task: u32, keyed: bool) -> Option<Due> {
+        lock(&self.backlog).due(task, keyed)
+    }
+
+    /// The sink has taken it, and all before it.
+    pub fn took(&self, due: &Due) {
+        self.change(|backlog| backlog.took(due.output.task, due.term, due.output.epoch));
+    }
+
+    /// The record times of so many epochs of a task, up to `epoch`; once.
+    pub fn take_times(&self, task: u32, epoch: u64) -> Vec<(Micros, u64)> {
+        lock(&self.backlog).take_times(task, epoch)
+    }
+
+    /// The sink has made safe what it took of a task up to `epoch`.
+    pub fn acknowledged(&self, task: u32, epoch: u64) {
+        lock(&self.backlog).acknowledged(task, epoch);
+    }
+
+    /// What waits for a keyed sink and is worth a merge.
+    pub fn mergeable(&self) -> Vec<Mergeable> {
+        lock(&self.backlog).mergeable()
+    }
+
+    /// It was merged.
+    pub fn merged(&self, merged: Mergeable) {
+        self.change(|backlog| backlog.merged(merged));
+    }
+
+    /// What a checkpoint of a task at the end of `epoch` must hold, for the sink has made safe only what came up to
+    /// `acknowledged`. `None`: some of it is not here any more.
+    pub fn pending(&self, task: u32, term: u64, epoch: u64, acknowledged: u64) -> Option<Vec<PendingPart>> {
+        lock(&self.backlog).pending(task, term, epoch, acknowledged)
     }
 
     /// Asks its feed for something.

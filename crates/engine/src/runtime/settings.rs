@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Result;
 use crate::checkpoint::Storage;
 use crate::progress::Listeners;
+use crate::state::{Backend, Disk};
 
 /// Bounds and pace of a run. The defaults suit a laptop and a server alike.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Threads that run tasks. `None`: as many as the machine has cores.
     pub workers: Option<usize>,
+    /// Where operators keep their state while they run. `None`: in memory.
+    pub disk: Option<Arc<Disk>>,
     /// Where state and positions are kept over a restart. `None`: they are not.
     pub checkpoints: Option<Arc<dyn Storage>>,
     /// How many checkpoints of each task are kept.
@@ -48,6 +52,19 @@ pub struct Settings {
     pub listeners: Listeners,
 }
 
+impl Settings {
+    /// Where the operators of one more task keep their state.
+    ///
+    /// # Errors
+    /// The directory cannot be written to.
+    pub(super) fn backend(&self) -> Result<Backend> {
+        Ok(match &self.disk {
+            None => Backend::Memory,
+            Some(disk) => Backend::Disk(disk.space()?),
+        })
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -61,6 +78,7 @@ impl Default for Settings {
             queue_bytes: 64 << 20,
             idle_timeout: Duration::from_secs(60),
             workers: None,
+            disk: None,
             checkpoints: None,
             checkpoint_keep: 2,
             journal_dir: None,

@@ -8,10 +8,12 @@ mod repeat;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::asked::Asked;
 use super::committer::{Commits, Ended};
 use super::dataflow::Dataflow;
 use super::events::{BadRecords, Event, Idle, LateRows, SourceFailed, SourceWorks};
 use super::input::Input;
+use super::pending::Owed;
 use super::positions::Positions;
 use super::queue::{Handed, SinkQueue};
 use super::settings::Settings;
@@ -45,12 +47,26 @@ pub struct Shared {
     pub queues: Vec<Arc<SinkQueue>>,
     /// Ends of epochs.
     pub positions: Arc<Positions>,
-    /// By task: the checkpoint that waits until the sinks have made its epoch safe, and the term that it is of.
-    pub checkpoints: Vec<Mutex<Option<(u64, Checkpoint)>>>,
+    /// By task: the checkpoint that waits until it may be written.
+    pub checkpoints: Vec<Mutex<Option<Taken>>>,
     /// Which tasks are this instance's.
     pub terms: Arc<Terms>,
+    /// What the workers are asked for, and what became of it.
+    pub asked: Asked,
     /// Where epochs wait until they are committed. `None`: no journal is kept, sinks get outputs at once.
     pub commits: Option<Arc<Commits>>,
+}
+
+/// A checkpoint that is not written yet.
+pub struct Taken {
+    /// The term of its task.
+    pub term: u64,
+    /// What is to be written.
+    pub checkpoint: Checkpoint,
+    /// When it was taken.
+    pub at: Micros,
+    /// Whether somebody waits for it: the task is given up, or the run ends.
+    pub is_urgent: bool,
 }
 
 /// What an attempt at an epoch did.
@@ -86,6 +102,8 @@ pub struct Task {
     decided: Decided,
     /// What is to be run again, before anything new.
     repeat: Repeat,
+    /// By sink: outputs of its checkpoint that the sink may lack.
+    owed: Owed,
     ended: bool,
 }
 
@@ -102,6 +120,7 @@ impl Task {
     pub fn new(number: u32, inputs: Vec<Input>, dataflow: Dataflow, shared: Arc<Shared>) -> Self {
         let stats = &shared.stats.tasks[number as usize];
         stats.watermark.store(MIN_TIME, Relaxed);
+        shared.asked.written(number, 0);
         Self {
             number,
             term: shared.terms.of(number),
@@ -114,16 +133,20 @@ impl Task {
             record_time: None,
             decided: Decided::default(),
             repeat: Repeat::default(),
+            owed: Vec::new(),
             ended: false,
             shared,
         }
     }
 
-    /// Takes up the state of a checkpoint; the inputs stand at its positions already.
-    pub fn resume(&mut self, checkpoint: Checkpoint) -> Result<()> {
+    /// Takes up the state of a checkpoint; the inputs stand at its positions already. `owed` by sink: the outputs in it.
+    pub fn resume(&mut self, checkpoint: Checkpoint, owed: Owed) -> Result<()> {
         failpoint::reach("restore");
+        self.owed = owed;
+        self.shared.positions.kept(self.number as usize, checkpoint.epoch);
         (self.epoch, self.clock) = (checkpoint.epoch, checkpoint.clock);
         self.checkpointed.0 = checkpoint.epoch;
+        self.shared.asked.written(self.number, checkpoint.epoch);
         self.shared.stats.tasks[self.number as usize].epoch.store(checkpoint.epoch, Relaxed);
         self.dataflow.restore(checkpoint.states)
     }
@@ -137,12 +160,15 @@ impl Task {
         let (epoch, at, took) = self.checkpointed;
         let now = self.shared.clock.now();
         let due = now - at >= (settings.checkpoint_interval.as_micros() as Micros).max(10 * took);
+        let slot = &self.shared.checkpoints[self.number as usize];
+        if force && let Some(taken) = &mut *slot.lock().unwrap_or_else(PoisonError::into_inner) {
+            taken.is_urgent = true;
+        }
         // Between two epochs only: the first of those to be run again may be half done.
         if settings.checkpoints.is_none() || epoch == self.epoch || !(due || force) || self.repeat.is_due() {
             return Ok(());
         }
-        let slot = &self.shared.checkpoints[self.number as usize];
-        let waits = |slot: &Option<(u64, Checkpoint)>| slot.as_ref().is_some_and(|(term, _)| *term == self.term);
+        let waits = |slot: &Option<Taken>| slot.as_ref().is_some_and(|taken| taken.term == self.term);
         if !force && waits(&slot.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(());
         }
@@ -151,10 +177,30 @@ impl Task {
         self.times.add(Phase::Checkpoint, stopwatch.nanos());
         let positions = self.inputs.iter().map(Input::position).collect();
         let lineage = self.shared.commits.as_ref().map(|commits| commits.lineage().to_owned());
-        let checkpoint = Checkpoint { epoch: self.epoch, clock: self.clock, lineage, positions, states, made_by: None };
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.term, checkpoint));
+        let (epoch, clock, pending) = (self.epoch, self.clock, Vec::new());
+        self.shared.queues.iter().for_each(|queue| queue.seal(self.number, self.term, epoch));
+        let checkpoint = Checkpoint { epoch, clock, lineage, positions, states, pending, made_by: None };
+        let taken = Taken { term: self.term, checkpoint, at: now, is_urgent: force };
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
         self.checkpointed = (self.epoch, now, self.shared.clock.now() - now);
         Ok(())
+    }
+
+    /// Takes the checkpoint that [`Asked::checkpoint`] wants, unless nothing happened since the last one. `false`: not yet, for
+    /// what was recorded is being run again.
+    pub fn answer(&mut self, request: u64) -> Result<bool> {
+        if self.repeat.is_due() {
+            return Ok(false);
+        }
+        self.checkpoint(true)?;
+        self.shared.asked.taken(self.number, request, self.checkpointed.0);
+        Ok(true)
+    }
+
+    /// It was paused for this long: time in which nobody read is no silence of its partitions.
+    pub fn stood_still(&mut self, paused: Micros) {
+        let now = self.shared.clock.now();
+        self.inputs.iter_mut().for_each(|input| input.last_data = input.last_data.saturating_add(paused).min(now));
     }
 
     /// Its number.
@@ -323,8 +369,9 @@ impl Task {
         input.last_data = clock;
         self.record_time = self.record_time.max(fetch.newest_record_time);
         if !fetch.bad.is_empty() {
-            let first = stats.bad().is_empty();
-            BadRecords { node: stats, partition: input.place.1, records: &fetch.bad, fate: input.on_bad, first }.emit();
+            let (first, (source, partition)) = (stats.bad().is_empty(), input.origin());
+            let origin = (source.as_str(), partition);
+            BadRecords { node: stats, origin, clock, records: &fetch.bad, fate: input.on_bad, first }.emit();
         }
         if let (OnBadRecord::Fail, Some(bad)) = (input.on_bad, fetch.bad.first()) {
             let (source, partition) = input.origin();
@@ -351,6 +398,7 @@ impl Task {
         if let Some(late) = late {
             let first = partition.late.load(Relaxed) == 0;
             LateRows { node: stats, stats: partition, rows: late.num_rows() as u64, first }.emit();
+            stats.late_rows.push(Change::Late, clock, &late);
             self.dataflow.push(node, Port::Late, Batch::insert(late.clone()));
             self.dataflow.push(node, Port::Rows, Batch { rows: late, change: Change::Late });
         }
@@ -447,6 +495,7 @@ impl Task {
             self.decided = Decided::default();
             let term = self.term;
             outputs.into_iter().for_each(|(sink, output)| self.shared.queues[sink].hand(Handed { output, record_time, term }));
+            self.shared.positions.handed(task, epoch);
         }
         self.shared.stats.tasks[self.number as usize].epoch.store(self.epoch, Relaxed);
         Ok(())

@@ -9,7 +9,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 mod counts;
+mod feeds;
 mod sharing;
+mod steering;
 
 use super::{Bindings, Pipeline, Settings};
 use crate::batch::Port;

@@ -22,6 +22,9 @@ const SHORTEST_ROUND: Duration = Duration::from_millis(4);
 /// How long it waits for room before it looks at the time again.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);
 
+/// How often a paused worker looks whether it may go on.
+const PAUSED_LOOK: Duration = Duration::from_millis(20);
+
 /// A wait for room is told once it has lasted this long.
 const LONG_WAIT: Micros = 1_000_000;
 
@@ -38,6 +41,10 @@ pub struct Worker {
     due: Option<Micros>,
     /// Where tasks come and go.
     orders: Option<Arc<Orders>>,
+    /// Since when it is paused.
+    paused_since: Option<Micros>,
+    /// The last request for checkpoints that all its tasks have answered.
+    answered: u64,
 }
 
 /// What becomes of a worker's tasks, where instances share them.
@@ -93,7 +100,18 @@ impl Worker {
     /// A worker over `tasks`; it ends when all of them have, or `stop` is set.
     pub fn new(tasks: Vec<Task>, shared: Arc<Shared>, stop: Arc<AtomicBool>) -> Self {
         let round_began = shared.clock.now();
-        Self { tasks, shared, stop, waiting: None, rest: Duration::ZERO, round_began, due: None, orders: None }
+        Self {
+            tasks,
+            shared,
+            stop,
+            waiting: None,
+            rest: Duration::ZERO,
+            round_began,
+            due: None,
+            orders: None,
+            paused_since: None,
+            answered: 0,
+        }
     }
 
     /// A worker whose tasks come and go by orders; it ends when `stop` is set.
@@ -120,6 +138,41 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Takes the checkpoints that were asked for.
+    fn answer(&mut self) -> Result<()> {
+        let request = self.shared.asked.checkpoints();
+        if request == self.answered {
+            return Ok(());
+        }
+        let mut all = true;
+        for task in &mut self.tasks {
+            all &= task.answer(request)?;
+        }
+        if all {
+            self.answered = request;
+        }
+        Ok(())
+    }
+
+    /// Whether it is paused. Tasks are told how long they stood still once they go on.
+    fn pauses(&mut self) -> bool {
+        let (paused, now) = (self.shared.stats.paused.load(Relaxed), self.shared.clock.now());
+        match (paused, self.paused_since) {
+            (true, None) => {
+                self.paused_since = Some(now);
+                self.waiting = None;
+                self.shared.asked.stands(true);
+            }
+            (false, Some(since)) => {
+                self.paused_since = None;
+                self.shared.asked.stands(false);
+                self.tasks.iter_mut().for_each(|task| task.stood_still(now.saturating_sub(since)));
+            }
+            _ => {}
+        }
+        paused
     }
 
     /// An epoch of each task, where there is something to do.
@@ -210,10 +263,16 @@ impl Work for Worker {
             return self.end();
         }
         self.obey()?;
+        self.answer()?;
+        if self.pauses() {
+            return Ok(Next::After(PAUSED_LOOK));
+        }
         if let Some(wait) = self.until_due() {
             return Ok(Next::After(wait));
         }
         if !self.has_room() {
+            // However long that lasts: what was done is kept in time.
+            self.tasks.iter_mut().try_for_each(|task| task.checkpoint(false))?;
             return Ok(Next::Queue(LOOK_FOR_ROOM));
         }
         self.round()

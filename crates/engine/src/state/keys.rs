@@ -6,6 +6,9 @@
 //! ([`segment`]), so a batch of keys is looked up without an allocation per row. New keys go to the open segment; it is
 //! sealed when it is full or a snapshot is taken, and then is a part of it that is written once. Segments that are mostly
 //! dead, and small ones once they are many, are opened again: their keys move to the open one.
+//!
+//! The table that finds a key by its hash is in memory, whatever the backend: 10 to 21 bytes a key. On disk the bytes of a key
+//! are read when they are compared, which is once a row.
 
 mod segment;
 mod segments;
@@ -20,19 +23,24 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use twox_hash::XxHash3_64;
 
-use self::segment::Segment;
+use self::segment::{Columns, Segment};
 use self::segments::{Key, Segments};
+use super::array::Array;
+use super::disk::Backend;
+use super::live::Live;
 use super::parts::{SavedPart, Snapshot};
 use super::row_store::{CLASSES, FAN_IN};
 use crate::Result;
+use crate::operator::StateSize;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// What the table finds: a slot, and enough of its key's hash to tell it from others without a look at the key.
+/// What the table finds: a slot, and a part of its key's hash. The table goes by that part alone: so it grows without a look
+/// at the keys, and two keys of one part are told apart by their bytes.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    high: u32,
+    hash: u32,
     slot: u32,
 }
 
@@ -46,9 +54,9 @@ pub struct Keys {
     /// Encoded keys of the batch at hand; kept for its memory.
     encoded: Rows,
     /// Their hashes; kept for its memory.
-    hashes: Vec<u64>,
+    hashes: Vec<u32>,
     table: HashTable<Place>,
-    keys: Vec<Key>,
+    keys: Array<Key>,
     vacant: BinaryHeap<Reverse<u32>>,
     segments: Segments,
 }
@@ -58,7 +66,7 @@ impl Keys {
     ///
     /// # Errors
     /// A type that arrow's row format does not know.
-    pub fn new(fields: Vec<FieldRef>) -> Result<Self> {
+    pub fn new(fields: Vec<FieldRef>, backend: &Backend) -> Result<Self> {
         let converter = RowConverter::new(fields.iter().map(|f| SortField::new(f.data_type().clone())).collect())?;
         let (parser, encoded) = (converter.parser(), converter.empty_rows(0, 0));
         Ok(Self {
@@ -69,9 +77,9 @@ impl Keys {
             encoded,
             hashes: Vec::new(),
             table: HashTable::new(),
-            keys: Vec::new(),
+            keys: Array::new(backend),
             vacant: BinaryHeap::new(),
-            segments: Segments::new(),
+            segments: Segments::new(backend),
         })
     }
 
@@ -79,7 +87,7 @@ impl Keys {
     pub fn insert(&mut self, columns: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
         slots.clear();
         if self.fields.is_empty() {
-            let slot = self.slot(XxHash3_64::oneshot(&[]), &[])?;
+            let slot = self.slot(hash(&[]), &[])?;
             slots.resize(rows, slot);
             return Ok(());
         }
@@ -89,11 +97,11 @@ impl Keys {
         // Memory is what a large table waits for. Looking all hashes up first, and comparing keys afterwards, makes the
         // rows of either loop independent of each other, so that the processor waits for many of them at once.
         self.hashes.clear();
-        self.hashes.extend(encoded.iter().map(|key| XxHash3_64::oneshot(key.data())));
+        self.hashes.extend(encoded.iter().map(|key| hash(key.data())));
         slots.extend(self.hashes.iter().map(|hash| self.candidate(*hash)));
         for (row, slot) in slots.iter_mut().enumerate() {
             let key = encoded.row(row);
-            if *slot == NONE || self.bytes_of(*slot) != key.data() {
+            if *slot == NONE || !self.segments.equals(&self.keys.get(*slot)?, key.data())? {
                 *slot = self.slot(self.hashes[row], key.data())?;
             }
         }
@@ -102,26 +110,35 @@ impl Keys {
     }
 
     /// A slot whose key has this hash, as far as the table knows it.
-    fn candidate(&self, hash: u64) -> u32 {
-        self.table.find(hash, |place| place.high == high(hash)).map_or(NONE, |place| place.slot)
+    fn candidate(&self, hash: u32) -> u32 {
+        self.table.find(spread(hash), |place| place.hash == hash).map_or(NONE, |place| place.slot)
     }
 
-    fn bytes_of(&self, slot: u32) -> &[u8] {
-        self.segments.bytes_of(&self.keys[slot as usize])
-    }
-
-    fn slot(&mut self, hash: u64, bytes: &[u8]) -> Result<u32> {
+    fn slot(&mut self, hash: u32, bytes: &[u8]) -> Result<u32> {
         let Self { table, keys, vacant, segments, .. } = self;
-        let same = |place: &Place| place.high == high(hash) && segments.bytes_of(&keys[place.slot as usize]) == bytes;
-        let slot = match table.entry(hash, same, |place| keys[place.slot as usize].hash) {
+        let mut failed = None;
+        let mut equals = |slot| match keys.get(slot).and_then(|key| segments.equals(&key, bytes)) {
+            Ok(equal) => equal,
+            Err(e) => {
+                failed = Some(e);
+                false
+            }
+        };
+        let same = |place: &Place| place.hash == hash && equals(place.slot);
+        let entry = table.entry(spread(hash), same, |place| spread(place.hash));
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        let slot = match entry {
             Entry::Occupied(found) => return Ok(found.get().slot),
             Entry::Vacant(place) => {
                 let slot = vacant.pop().map_or(keys.len() as u32, |Reverse(slot)| slot);
-                place.insert(Place { high: high(hash), slot });
+                place.insert(Place { hash, slot });
                 let key = segments.push(slot, hash, bytes);
-                match keys.get_mut(slot as usize) {
-                    Some(vacant) => *vacant = key,
-                    None => keys.push(key),
+                if (slot as usize) < keys.len() {
+                    keys.set(slot, key)?
+                } else {
+                    keys.push(key)?
                 }
                 slot
             }
@@ -134,8 +151,8 @@ impl Keys {
 
     /// Forgets the key of `slot`, which must have one. Amortized O(log n).
     pub fn remove(&mut self, slot: u32) -> Result<()> {
-        let key = self.keys[slot as usize];
-        let Ok(entry) = self.table.find_entry(key.hash, |place| place.slot == slot) else { return Ok(()) };
+        let key = self.keys.get(slot)?;
+        let Ok(entry) = self.table.find_entry(spread(key.hash), |place| place.slot == slot) else { return Ok(()) };
         entry.remove();
         self.vacant.push(Reverse(slot));
         match self.segments.sealed.get_mut(key.segment as usize) {
@@ -148,8 +165,8 @@ impl Keys {
             _ => {
                 self.segments.open.remove(key.row);
                 if self.segments.open.is_mostly_dead() {
-                    let open = std::mem::take(&mut self.segments.open).seal(&self.part)?;
-                    self.rewrite(&open)?;
+                    let (columns, live) = self.segments.take_open(&self.part)?;
+                    self.rewrite(&columns, &live)?;
                 }
             }
         }
@@ -159,16 +176,16 @@ impl Keys {
     /// Moves the keys of a sealed segment to the open one.
     fn reopen(&mut self, id: u32) -> Result<()> {
         match self.segments.take(id) {
-            Some(segment) => self.rewrite(&segment),
+            Some(segment) => self.rewrite(&segment.columns()?, &segment.live),
             None => Ok(()),
         }
     }
 
-    fn rewrite(&mut self, segment: &Segment) -> Result<()> {
-        for row in segment.live.iter() {
-            let (slot, bytes) = segment.key(row);
-            let hash = self.keys[slot as usize].hash;
-            self.keys[slot as usize] = self.segments.push(slot, hash, bytes);
+    fn rewrite(&mut self, columns: &Columns, live: &Live) -> Result<()> {
+        for row in live.iter() {
+            let (slot, bytes) = columns.key(row);
+            let Self { keys, segments, .. } = self;
+            keys.update(slot, |key| *key = segments.push(slot, key.hash, bytes))?;
             if self.segments.open.is_full() {
                 self.segments.seal(&self.part)?;
             }
@@ -178,11 +195,33 @@ impl Keys {
 
     /// The key columns of some slots, in their order.
     pub fn columns(&self, slots: impl IntoIterator<Item = u32>) -> Result<Vec<ArrayRef>> {
-        let mut keys = slots.into_iter().map(|slot| self.parser.parse(self.bytes_of(slot))).peekable();
-        if keys.peek().is_none() {
+        let keys = slots.into_iter().map(|slot| self.keys.get(slot)).collect::<Result<Vec<_>>>()?;
+        if keys.is_empty() {
             return Ok(self.fields.iter().map(|f| new_empty_array(f.data_type())).collect());
         }
-        Ok(self.converter.convert_rows(keys)?)
+        let here: Option<Vec<_>> = keys.iter().map(|key| Some(self.parser.parse(self.segments.bytes_of(key)?))).collect();
+        if let Some(here) = here {
+            return Ok(self.converter.convert_rows(here)?);
+        }
+        let mut bytes = vec![0; keys.iter().map(|key| key.length as usize).sum()];
+        let mut rest = &mut bytes[..];
+        for key in &keys {
+            let (of_key, behind) = rest.split_at_mut(key.length as usize);
+            self.segments.read(key, of_key)?;
+            rest = behind;
+        }
+        let mut rest = &bytes[..];
+        let read = keys.iter().map(|key| {
+            let (of_key, behind) = rest.split_at(key.length as usize);
+            rest = behind;
+            self.parser.parse(of_key)
+        });
+        Ok(self.converter.convert_rows(read)?)
+    }
+
+    /// All slots are below this.
+    pub fn slots(&self) -> u32 {
+        self.keys.len() as u32
     }
 
     /// How many keys there are.
@@ -196,13 +235,14 @@ impl Keys {
     }
 
     /// Bytes in memory, about.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let vacant = self.vacant.capacity() * size_of::<u32>();
-        self.segments.size
-            + self.segments.open.size()
-            + vacant
-            + self.keys.capacity() * size_of::<Key>()
-            + self.table.allocation_size()
+        self.segments.size + self.segments.open.size() + vacant + self.keys.bytes() + self.table.allocation_size()
+    }
+
+    /// What is held.
+    pub fn size(&self) -> StateSize {
+        StateSize { rows: self.len() as u64, bytes: self.bytes() as u64, disk: self.segments.disk + self.keys.disk_bytes() }
     }
 
     /// Adds a section to a snapshot: a part per segment. Costs what came since the last snapshot, and a bit per key.
@@ -211,7 +251,8 @@ impl Keys {
         self.segments.seal(&self.part)?;
         snapshot.section();
         for segment in self.segments.sealed.iter_mut().flatten() {
-            snapshot.part(&mut segment.number, segment.rows.clone(), &segment.live);
+            let rows = segment.rows();
+            snapshot.part(&mut segment.number, rows, &segment.live);
         }
         Ok(())
     }
@@ -238,33 +279,38 @@ impl Keys {
     /// # Errors
     /// Keys of other columns.
     pub fn restore(&mut self, saved: Vec<SavedPart>) -> Result<()> {
-        let segments = saved.into_iter().map(|part| Segment::restore(part, &self.part)).collect::<Result<Vec<_>>>()?;
-        let slots = || segments.iter().flat_map(|s| s.live.iter().map(|row| s.key(row).0));
-        let count = slots().max().map_or(0, |most| most as usize + 1);
         let absent = Key { hash: 0, segment: NONE, row: 0, offset: 0, length: 0 };
-        self.keys = vec![absent; count];
-        self.table.reserve(slots().count(), |_| 0);
-        for segment in segments {
+        for part in saved {
+            let (segment, columns) = Segment::restore(part, &self.part, self.segments.space())?;
+            let live = segment.live.clone();
             let id = self.segments.add(segment);
-            let Some(Some(segment)) = self.segments.sealed.get(id as usize) else { continue };
-            for row in segment.live.iter() {
-                let (slot, bytes) = segment.key(row);
-                let hash = XxHash3_64::oneshot(bytes);
-                let key = Key { hash, segment: id, row, offset: segment.offset(row), length: bytes.len() as u32 };
-                self.keys[slot as usize] = key;
-                let keys = &self.keys;
-                self.table.insert_unique(hash, Place { high: high(hash), slot }, |place| keys[place.slot as usize].hash);
+            self.table.reserve(live.count(), |place| spread(place.hash));
+            for row in live.iter() {
+                let (slot, bytes) = columns.key(row);
+                let hash = hash(bytes);
+                self.keys.grow(slot as usize + 1, absent)?;
+                let key = Key { hash, segment: id, row, offset: columns.offset(row), length: bytes.len() as u32 };
+                self.keys.set(slot, key)?;
+                self.table.insert_unique(spread(hash), Place { hash, slot }, |place| spread(place.hash));
             }
         }
-        let vacant = (0u32..).zip(&self.keys).filter(|(_, key)| key.segment == NONE).map(|(slot, _)| Reverse(slot));
-        self.vacant = vacant.collect();
+        for slot in 0..self.keys.len() as u32 {
+            if self.keys.get(slot)?.segment == NONE {
+                self.vacant.push(Reverse(slot));
+            }
+        }
         Ok(())
     }
 }
 
-/// The half of a hash that the table keeps beside a slot; the table itself goes by the rest.
-fn high(hash: u64) -> u32 {
-    (hash >> 32) as u32
+/// What of a key's hash is kept.
+fn hash(key: &[u8]) -> u32 {
+    (XxHash3_64::oneshot(key) >> 32) as u32
+}
+
+/// The same for the table, which goes by the first and the last bits of 64.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use super::array::Array;
+use super::disk::Backend;
 use super::parts::{SavedPart, Snapshot};
 use super::row_store::{RowRef, RowStore};
 use crate::Result;
+use crate::operator::StateSize;
 
 const NO_ROW: RowRef = RowRef { segment: u32::MAX, row: u32::MAX };
 
@@ -17,13 +20,16 @@ const NO_ROW: RowRef = RowRef { segment: u32::MAX, row: u32::MAX };
 pub struct Latest {
     store: RowStore,
     /// By owner.
-    places: Vec<RowRef>,
+    places: Array<RowRef>,
 }
 
 impl Latest {
     /// No rows yet.
-    pub fn new(schema: SchemaRef) -> Self {
-        Self { store: RowStore::new(schema), places: Vec::new() }
+    ///
+    /// # Errors
+    /// Rows of a type that cannot be kept on disk.
+    pub fn new(schema: SchemaRef, backend: &Backend) -> Result<Self> {
+        Ok(Self { store: RowStore::new(schema, backend)?, places: Array::new(backend) })
     }
 
     /// The schema of the rows.
@@ -35,26 +41,25 @@ impl Latest {
     pub fn write(&mut self, owners: &[u32], rows: RecordBatch) -> Result<()> {
         let segment = self.store.append(rows, owners)?;
         for (row, owner) in (0..).zip(owners) {
-            if *owner as usize >= self.places.len() {
-                self.places.resize(*owner as usize + 1, NO_ROW);
-            }
-            let old = std::mem::replace(&mut self.places[*owner as usize], RowRef { segment, row });
+            self.places.grow(*owner as usize + 1, NO_ROW)?;
+            let old = self.places.update(*owner, |place| std::mem::replace(place, RowRef { segment, row }))?;
             self.store.free(old);
         }
         let places = &mut self.places;
-        self.store.compact(&mut |owner, _, to| places[owner as usize] = to)
+        self.store.compact(&mut |owner, _, to| places.set(owner, to))
     }
 
     /// Forgets the row of `owner`, if there is one.
-    pub fn free(&mut self, owner: u32) {
-        if let Some(place) = self.places.get_mut(owner as usize) {
-            self.store.free(std::mem::replace(place, NO_ROW));
+    pub fn free(&mut self, owner: u32) -> Result<()> {
+        if (owner as usize) < self.places.len() {
+            self.store.free(self.places.update(owner, |place| std::mem::replace(place, NO_ROW))?);
         }
+        Ok(())
     }
 
-    /// Bytes in memory, about.
-    pub fn bytes(&self) -> u64 {
-        self.store.size().bytes + (self.places.capacity() * size_of::<RowRef>()) as u64
+    /// What is held.
+    pub fn size(&self) -> StateSize {
+        self.store.size() + self.places.size()
     }
 
     /// Adds a section to a snapshot.
@@ -62,17 +67,19 @@ impl Latest {
         self.store.save(snapshot)
     }
 
-    /// Takes up what [`save`](Latest::save) gave, and gives the rows with their owners.
+    /// Takes up what [`save`](Latest::save) gave, and tells the rows with their owners, some at a time.
     ///
     /// # Errors
     /// Columns of other types than the schema's.
-    pub fn restore(&mut self, saved: Vec<SavedPart>) -> Result<(Vec<u32>, RecordBatch)> {
+    pub fn restore(&mut self, saved: Vec<SavedPart>, tell: &mut dyn FnMut(&[u32], RecordBatch) -> Result<()>) -> Result<()> {
         self.store.restore(saved)?;
-        let (refs, owners) = self.store.live();
-        self.places.resize(owners.iter().max().map_or(0, |most| *most as usize + 1), NO_ROW);
-        for (place, owner) in refs.iter().zip(&owners) {
-            self.places[*owner as usize] = *place;
-        }
-        Ok((owners, self.store.gather(&refs)?))
+        let Self { store, places } = self;
+        store.for_each_live(&mut |refs, owners| {
+            places.grow(owners.iter().max().map_or(0, |most| *most as usize + 1), NO_ROW)?;
+            for (place, owner) in refs.iter().zip(owners) {
+                places.set(*owner, *place)?;
+            }
+            tell(owners, store.gather(refs)?)
+        })
     }
 }

@@ -17,7 +17,7 @@ use arrow::array::{
 use arrow::datatypes::{Field, Int64Type, Schema, UInt32Type, UInt64Type};
 
 use super::live::Live;
-use crate::operator::StatePart;
+use crate::operator::{PartRows, StatePart};
 use crate::time::Micros;
 use crate::{Error, Result};
 
@@ -50,12 +50,12 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Adds a part to the section at hand: rows that never change, of which these are live. It gets a number if it has none.
-    pub fn part(&mut self, number: &mut Option<u64>, rows: RecordBatch, live: &Live) {
+    pub fn part(&mut self, number: &mut Option<u64>, rows: impl Into<PartRows>, live: &Live) {
         let number = *number.get_or_insert_with(|| {
             *self.next += 1;
             *self.next - 1
         });
-        self.numbered.push(StatePart { number: Some(number), rows });
+        self.numbered.push(StatePart { number: Some(number), rows: rows.into() });
         self.of_section.append_value(self.sections.saturating_sub(1));
         self.live.append_option(live.save());
     }
@@ -93,9 +93,21 @@ pub struct SavedPart {
     /// Its number, which it keeps.
     pub number: u64,
     /// Its rows.
-    pub rows: RecordBatch,
-    /// Which of them live.
-    pub live: Live,
+    pub rows: PartRows,
+    /// Which of them live; `None`: all.
+    bits: Option<Vec<u8>>,
+}
+
+impl SavedPart {
+    /// Its rows, and which of them live.
+    ///
+    /// # Errors
+    /// They cannot be read, or are of another number.
+    pub fn load(&self) -> Result<(RecordBatch, Live)> {
+        let rows = self.rows.load()?;
+        let live = Live::restore(rows.num_rows(), self.bits.as_deref())?;
+        Ok((rows, live))
+    }
 }
 
 /// A state that is taken up again. What was added first is given first.
@@ -115,7 +127,7 @@ impl Restored {
     /// # Errors
     /// The parts are no such state.
     pub fn new(mut parts: Vec<StatePart>) -> Result<Option<Self>> {
-        let Some(header) = parts.first().map(|part| part.rows.clone()) else { return Ok(None) };
+        let Some(header) = parts.first().map(|part| part.rows.load()).transpose()? else { return Ok(None) };
         let watermark = value::<Int64Type>(&header, "watermark")?;
         let (next, count) = (value::<UInt64Type>(&header, "next")?, value::<UInt32Type>(&header, "sections")?);
         let numbers = values(&header, "number")?;
@@ -130,9 +142,9 @@ impl Restored {
         }
         let mut sections: Vec<Vec<SavedPart>> = (0..count).map(|_| Vec::new()).collect();
         for (i, StatePart { rows, .. }) in parts.split_off(before).into_iter().enumerate() {
-            let live = Live::restore(rows.num_rows(), live.is_valid(i).then(|| live.value(i)))?;
+            let bits = live.is_valid(i).then(|| live.value(i).to_vec());
             let section = sections.get_mut(of_section.value(i) as usize).ok_or_else(foreign)?;
-            section.push(SavedPart { number: numbers.value(i), rows, live });
+            section.push(SavedPart { number: numbers.value(i), rows, bits });
         }
         let whole = parts.split_off(1);
         Ok(Some(Self { watermark, next, whole: whole.into_iter(), sections: sections.into_iter() }))
@@ -143,7 +155,7 @@ impl Restored {
     /// # Errors
     /// There is none.
     pub fn whole(&mut self) -> Result<RecordBatch> {
-        self.whole.next().map(|part| part.rows).ok_or_else(foreign)
+        self.whole.next().ok_or_else(foreign)?.rows.load()
     }
 
     /// The parts of the next section.

@@ -5,18 +5,27 @@
 //! used again. Compaction merges segments of a similar number of live rows, so a row is rewritten O(log n) times, plus once
 //! for each time that half of its segment died; the number of segments below the full size stays logarithmic. The rows of a
 //! segment and their owners never change: a segment is a part of a checkpoint, written once, with the bits of its live rows
-//! told each time.
+//! told each time. On disk ([`Backend::Disk`]) a segment of more than a few rows lies in a file ([`stored`]); rows are read
+//! from there as they are asked for ([`view`]).
+
+mod segment;
+mod stored;
+mod view;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array, new_null_array};
-use arrow::compute::interleave;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 
+use self::segment::{Held, Segment};
+use self::stored::{Codec, Stored};
+pub use self::view::View;
+use super::array::Record;
+use super::disk::{Backend, Space};
 use super::live::Live;
 use super::parts::{self, SavedPart, Snapshot};
 use super::unshared::unshared;
-use crate::operator::StateSize;
+use crate::operator::{PartRows, StateSize};
 use crate::{Error, Result};
 
 /// A segment of so many live rows is not merged with others any more: a merge is written anew by the next checkpoint.
@@ -37,42 +46,21 @@ pub struct RowRef {
     pub row: u32,
 }
 
-#[derive(Debug)]
-struct Segment {
-    /// Given by the first snapshot that holds it.
-    number: Option<u64>,
-    rows: RecordBatch,
-    owners: UInt32Array,
-    live: Live,
-    bytes: u64,
-}
+impl Record for RowRef {
+    type Words = [u32; 2];
 
-impl Segment {
-    fn new(rows: RecordBatch, owners: UInt32Array, live: Live) -> Self {
-        let bytes = (rows.get_array_memory_size() + 4 * owners.len() + live.bytes()) as u64;
-        Self { number: None, rows, owners, live, bytes }
+    fn words(&self) -> Self::Words {
+        [self.segment, self.row]
     }
 
-    fn is_full(&self) -> bool {
-        self.live.count() >= FULL_ROWS || self.bytes >= FULL_BYTES
-    }
-
-    fn class(&self) -> usize {
-        class(self.live.count())
+    fn of([segment, row]: Self::Words) -> Self {
+        Self { segment, row }
     }
 }
 
 /// The size class of so many live rows.
 pub(super) fn class(rows: usize) -> usize {
     (rows.max(1).ilog2() as usize / 2).min(CLASSES - 1)
-}
-
-/// Where rows are among the segments that they are in.
-struct Places<'a> {
-    used: Vec<&'a RecordBatch>,
-    /// Number in `used` and row; one past `used` for an absent row.
-    rows: Vec<(usize, usize)>,
-    absent: bool,
 }
 
 /// Rows of one schema.
@@ -84,14 +72,30 @@ pub struct RowStore {
     segments: Vec<Option<Segment>>,
     vacant: Vec<u32>,
     size: StateSize,
+    /// Where segments are written to; `None`: all are in memory.
+    disk: Option<(Arc<Space>, Arc<Codec>)>,
 }
 
 impl RowStore {
     /// No rows yet.
-    pub fn new(schema: SchemaRef) -> Self {
+    ///
+    /// # Errors
+    /// Rows of a type that cannot be kept on disk.
+    pub fn new(schema: SchemaRef, backend: &Backend) -> Result<Self> {
         let owner = std::iter::once(Arc::new(Field::new("owner", DataType::UInt32, false)));
         let part = Arc::new(Schema::new(owner.chain(schema.fields().iter().cloned()).collect::<Vec<_>>()));
-        Self { schema, part, segments: Vec::new(), vacant: Vec::new(), size: StateSize::default() }
+        let disk = match backend {
+            // Rows without columns are nothing but their owners.
+            Backend::Disk(space) if !schema.fields().is_empty() => {
+                Some((space.clone(), Arc::new(Codec::new(schema.clone(), part.clone())?)))
+            }
+            _ => None,
+        };
+        Ok(Self { schema, part, segments: Vec::new(), vacant: Vec::new(), size: StateSize::default(), disk })
+    }
+
+    fn codec(&self) -> Option<&Codec> {
+        self.disk.as_ref().map(|(_, codec)| codec.as_ref())
     }
 
     /// The schema of the rows.
@@ -108,9 +112,17 @@ impl RowStore {
         if owners.len() != rows.num_rows() {
             return Err(Error::permanent(format!("{} rows for {} owners", rows.num_rows(), owners.len())));
         }
-        let columns: Vec<_> = rows.columns().iter().map(unshared).collect::<Result<_>>()?;
-        let rows = batch(&self.schema, columns, owners.len())?;
-        Ok(self.add(Segment::new(rows, UInt32Array::from(owners.to_vec()), Live::all(owners.len()))))
+        let held = self.hold(rows.columns(), owners)?;
+        Ok(self.add(Segment::new(held, Live::all(owners.len()))))
+    }
+
+    /// Rows as a segment holds them.
+    fn hold(&self, columns: &[ArrayRef], owners: &[u32]) -> Result<Held> {
+        if let Some((space, codec)) = self.disk.as_ref().filter(|(space, _)| space.takes(owners.len())) {
+            return Ok(Held::Disk(Arc::new(Stored::write(space, codec, columns, owners)?)));
+        }
+        let columns = columns.iter().map(unshared).collect::<Result<_>>()?;
+        Ok(Held::Memory { rows: batch(&self.schema, columns, owners.len())?, owners: UInt32Array::from(owners.to_vec()) })
     }
 
     fn add(&mut self, segment: Segment) -> u32 {
@@ -122,69 +134,26 @@ impl RowStore {
             self.vacant.push(id);
             return id;
         }
-        self.size.rows += segment.live.count() as u64;
-        self.size.bytes += segment.bytes;
+        self.size = self.size + segment.size();
         self.segments[id as usize] = Some(segment);
         id
     }
 
     fn remove(&mut self, id: u32) -> Option<Segment> {
         let segment = self.segments[id as usize].take()?;
-        self.size.rows -= segment.live.count() as u64;
-        self.size.bytes -= segment.bytes;
+        self.size = self.size - segment.size();
         self.vacant.push(id);
         Some(segment)
     }
 
     /// The rows in the order of `refs`.
     pub fn gather(&self, refs: &[RowRef]) -> Result<RecordBatch> {
-        let places = self.places(refs.iter().map(Some));
-        let columns = (0..self.schema.fields().len()).map(|c| self.interleave(c, &places));
-        batch(&self.schema, columns.collect::<Result<_>>()?, refs.len())
+        self.view(refs.iter().copied().map(Some))?.batch()
     }
 
-    /// One column of the rows in the order of `refs`.
-    pub fn gather_column(&self, column: usize, refs: &[RowRef]) -> Result<ArrayRef> {
-        self.interleave(column, &self.places(refs.iter().map(Some)))
-    }
-
-    /// One column of the rows in the order of `refs`; NULL where there is no row.
-    pub fn gather_optional(&self, column: usize, refs: &[Option<RowRef>]) -> Result<ArrayRef> {
-        self.interleave(column, &self.places(refs.iter().map(Option::as_ref)))
-    }
-
-    fn places<'a>(&self, refs: impl ExactSizeIterator<Item = Option<&'a RowRef>>) -> Places<'_> {
-        let mut number = vec![usize::MAX; self.segments.len()];
-        let mut places = Places { used: Vec::new(), rows: Vec::with_capacity(refs.len()), absent: false };
-        for row in refs {
-            // A reference to a freed row reads as absent rather than as another row.
-            let Some((row, segment)) = row.and_then(|row| Some((row, self.segments[row.segment as usize].as_ref()?))) else {
-                places.absent = true;
-                places.rows.push((usize::MAX, 0));
-                continue;
-            };
-            let number = &mut number[row.segment as usize];
-            if *number == usize::MAX {
-                *number = places.used.len();
-                places.used.push(&segment.rows);
-            }
-            places.rows.push((*number, row.row as usize));
-        }
-        let null = places.used.len();
-        if places.absent {
-            places.rows.iter_mut().filter(|(segment, _)| *segment == usize::MAX).for_each(|(segment, _)| *segment = null);
-        }
-        places
-    }
-
-    fn interleave(&self, column: usize, places: &Places<'_>) -> Result<ArrayRef> {
-        let null = places.absent.then(|| new_null_array(self.schema.field(column).data_type(), 1));
-        let mut arrays: Vec<&dyn Array> = places.used.iter().map(|rows| rows.column(column).as_ref()).collect();
-        arrays.extend(null.as_deref());
-        if arrays.is_empty() {
-            return Ok(new_empty_array(self.schema.field(column).data_type()));
-        }
-        Ok(interleave(&arrays, &places.rows)?)
+    /// Looks rows up, some of them absent, so that columns can be made of them.
+    pub fn view(&self, refs: impl ExactSizeIterator<Item = Option<RowRef>>) -> Result<View<'_>> {
+        View::new(self, refs)
     }
 
     /// Frees a row. Freeing it again does nothing until its segment's number is used again.
@@ -201,7 +170,7 @@ impl RowStore {
 
     /// Rewrites segments that are mostly dead or small into larger ones; tells `moved(owner, from, to)` for each row that
     /// moved. Costs O(log n) per row ever appended, and a look at each segment's header.
-    pub fn compact(&mut self, moved: &mut dyn FnMut(u32, RowRef, RowRef)) -> Result<()> {
+    pub fn compact(&mut self, moved: &mut dyn FnMut(u32, RowRef, RowRef) -> Result<()>) -> Result<()> {
         let mut classes: [Vec<u32>; CLASSES] = Default::default();
         let mut dead = Vec::new();
         for (id, segment) in self.segments.iter().enumerate() {
@@ -240,7 +209,7 @@ impl RowStore {
         let (mut start, mut rows, mut bytes) = (0, 0, 0);
         for (i, segment) in ids.iter().map(|id| self.segments[*id as usize].as_ref()).enumerate() {
             rows += segment.map_or(0, |s| s.live.count());
-            bytes += segment.map_or(0, |s| s.bytes);
+            bytes += segment.map_or(0, |s| s.data);
             if rows >= FULL_ROWS || bytes >= FULL_BYTES || i + 1 == ids.len() {
                 groups.push(&ids[start..=i]);
                 (start, rows, bytes) = (i + 1, 0, 0);
@@ -249,24 +218,32 @@ impl RowStore {
         groups
     }
 
-    fn merge(&mut self, ids: &[u32], moved: &mut dyn FnMut(u32, RowRef, RowRef)) -> Result<u32> {
-        let (refs, owners) = self.live_refs(ids.iter().copied());
+    fn merge(&mut self, ids: &[u32], moved: &mut dyn FnMut(u32, RowRef, RowRef) -> Result<()>) -> Result<u32> {
+        let (mut refs, mut owners) = (Vec::new(), Vec::new());
+        for id in ids {
+            self.live_of(*id, &mut refs, &mut owners)?;
+        }
         let rows = self.gather(&refs)?;
         for id in ids {
             self.remove(*id);
         }
         let segment = self.append(rows, &owners)?;
-        for (row, (from, owner)) in refs.into_iter().zip(owners).enumerate() {
-            moved(owner, from, RowRef { segment, row: row as u32 });
+        let to = (0..).map(|row| RowRef { segment, row });
+        let mut moves: Vec<_> = owners.into_iter().zip(refs).zip(to).collect();
+        if self.disk.is_some() {
+            // What is known of owners lies on disk too, side by side.
+            moves.sort_unstable_by_key(|((owner, _), _)| *owner);
         }
+        moves.into_iter().try_for_each(|((owner, from), to)| moved(owner, from, to))?;
         Ok(segment)
     }
 
-    fn live_refs(&self, ids: impl Iterator<Item = u32>) -> (Vec<RowRef>, Vec<u32>) {
-        let segments = ids.filter_map(|id| Some((id, self.segments[id as usize].as_ref()?)));
-        segments
-            .flat_map(|(segment, s)| s.live.iter().map(move |row| (RowRef { segment, row }, s.owners.value(row as usize))))
-            .unzip()
+    fn live_of(&self, id: u32, refs: &mut Vec<RowRef>, owners: &mut Vec<u32>) -> Result<()> {
+        let Some(segment) = &self.segments[id as usize] else { return Ok(()) };
+        let of = segment.owners()?;
+        refs.extend(segment.live.iter().map(|row| RowRef { segment: id, row }));
+        owners.extend(segment.live.iter().map(|row| of.value(row as usize)));
+        Ok(())
     }
 
     /// What is held: live rows, and the bytes of all segments with their dead rows.
@@ -274,34 +251,47 @@ impl RowStore {
         self.size
     }
 
-    /// All live rows, and their owners.
-    pub fn live(&self) -> (Vec<RowRef>, Vec<u32>) {
-        self.live_refs(0..self.segments.len() as u32)
+    /// Tells all live rows and their owners, segment by segment.
+    pub fn for_each_live(&self, tell: &mut dyn FnMut(&[RowRef], &[u32]) -> Result<()>) -> Result<()> {
+        let (mut refs, mut owners) = (Vec::new(), Vec::new());
+        for id in 0..self.segments.len() as u32 {
+            refs.clear();
+            owners.clear();
+            self.live_of(id, &mut refs, &mut owners)?;
+            tell(&refs, &owners)?;
+        }
+        Ok(())
     }
 
     /// Adds a section to a snapshot: a part per segment. Costs a bit per row.
     pub fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
         snapshot.section();
         for segment in self.segments.iter_mut().flatten() {
-            let owners: ArrayRef = Arc::new(segment.owners.clone());
-            let columns = std::iter::once(owners).chain(segment.rows.columns().iter().cloned()).collect();
-            snapshot.part(&mut segment.number, batch(&self.part, columns, segment.owners.len())?, &segment.live);
+            let rows = match &segment.held {
+                Held::Memory { rows, owners } => {
+                    let of: ArrayRef = Arc::new(owners.clone());
+                    let columns = std::iter::once(of).chain(rows.columns().iter().cloned()).collect();
+                    PartRows::Here(batch(&self.part, columns, owners.len())?)
+                }
+                Held::Disk(stored) => PartRows::Stored(stored.clone()),
+            };
+            snapshot.part(&mut segment.number, rows, &segment.live);
         }
         Ok(())
     }
 
-    /// Takes up the parts that [`save`](RowStore::save) gave, into a store without rows. References are others than before:
-    /// [`live`](RowStore::live) tells them by owner.
+    /// Takes up the parts that [`save`](RowStore::save) gave, into a store without rows, one after the other. References are
+    /// others than before: [`for_each_live`](RowStore::for_each_live) tells them by owner.
     ///
     /// # Errors
     /// Columns of other types than the schema's.
     pub fn restore(&mut self, saved: Vec<SavedPart>) -> Result<()> {
-        for SavedPart { number, rows, live } in saved {
+        for part in saved {
+            let (rows, live) = part.load()?;
             parts::expect(&rows, &self.part)?;
-            let owners = unshared(rows.column(0))?.as_primitive::<UInt32Type>().clone();
-            let columns = rows.columns()[1..].iter().map(unshared).collect::<Result<_>>()?;
-            let mut segment = Segment::new(batch(&self.schema, columns, owners.len())?, owners, live);
-            segment.number = Some(number);
+            let owners = rows.column(0).as_primitive::<UInt32Type>();
+            let mut segment = Segment::new(self.hold(&rows.columns()[1..], owners.values())?, live);
+            segment.number = Some(part.number);
             self.add(segment);
         }
         Ok(())

@@ -23,6 +23,7 @@ use riverrun_engine::{Error, Result};
 use self::alerts::Alerts;
 use self::reckoning::Reckoning;
 use super::backend::Endpoint;
+use super::serving::ServeArgs;
 use super::stop_flag;
 use super::summary::{clock_time, grouped};
 use crate::{Program, Variables};
@@ -32,6 +33,7 @@ const SCRIPT: &str = include_str!("../../../../pipelines/transactions.sql");
 const INPUT: &str = "financial-transactions";
 /// Where the demo answers unless told otherwise.
 const PORT: u16 = 8000;
+const POSTGRES_PORT: u16 = 5433;
 /// How long the pipeline may take to read what was sent before the demo gives up.
 const CATCH_UP: Micros = 60_000_000;
 
@@ -63,9 +65,8 @@ pub struct Demo {
     /// Another seed, other users. Keep it for one data directory: users who suddenly live elsewhere are alerts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Port of the HTTP endpoint on loopback (metrics, health, SQL); 0: any free one. Default: 8000, or any if that is taken.
-    #[arg(long = "http-port", visible_alias = "port")]
-    port: Option<u16>,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 impl Demo {
@@ -87,7 +88,9 @@ impl Demo {
 
         let generator = self.start_generator(log.clone(), clock.clone(), flag)?;
         let screen = Screen { stats: stats.clone(), alerts, clock: clock.clone(), begun: clock.now(), last: (0, clock.now()) };
-        let outcome = screen.watch(generator, pipeline)?;
+        let outcome = screen.watch(generator, pipeline);
+        endpoint.tell_end(&outcome);
+        let outcome = outcome?;
         println!();
         let settled = before.settle(&program, &log, &stats, &outcome.summary, outcome.alerts, &self.data);
         // Until here the endpoint keeps the tables open: a large one takes a moment to close, and none could read it meanwhile.
@@ -97,13 +100,15 @@ impl Demo {
 
     /// On the port that was asked for, else on 8000, else on any.
     fn listen(&self, program: &Program) -> Result<Endpoint> {
-        match self.port {
-            Some(port) => Endpoint::start(program, port),
-            None => Endpoint::start(program, PORT).or_else(|taken| {
-                let endpoint = Endpoint::start(program, 0)?;
+        let (listen, named) = self.serve.listen(program, PORT)?;
+        let postgres = self.serve.postgres(program).or_else(postgres_port);
+        match Endpoint::start(program, listen.clone(), postgres) {
+            Err(taken) if !named => {
+                let endpoint = Endpoint::start(program, listen.with_port(0), postgres)?;
                 println!("{}; it takes port {} instead", taken.message(), endpoint.address.port());
                 Ok(endpoint)
-            }),
+            }
+            endpoint => endpoint,
         }
     }
 
@@ -124,7 +129,7 @@ impl Demo {
             self.rate,
             grouped(self.users.into())
         );
-        println!("data in {}, answers on http://{}", program.context.data_dir.display(), endpoint.address);
+        println!("dashboard on http://{}, data in {}", endpoint.address, program.context.data_dir.display());
         if let Some(told) = before.carried_on() {
             println!("{told}");
         }
@@ -134,6 +139,9 @@ impl Demo {
             format!(" --data {}", self.data.display())
         };
         println!("metrics on http://{}/metrics, health on /livez and /readyz", endpoint.address);
+        if let Some(postgres) = endpoint.postgres {
+            println!("the PostgreSQL protocol: psql -h {} -p {}", postgres.ip(), postgres.port());
+        }
         println!("in a second terminal try:");
         println!(
             "  riverrun sql{data} \"SELECT user_id, category, transaction_count, total_amount FROM transaction_aggregates ORDER BY total_amount DESC LIMIT 5\""
@@ -171,6 +179,12 @@ impl Demo {
             Ok(summary)
         }))
     }
+}
+
+/// Where the demo speaks the PostgreSQL protocol unless told otherwise: its usual port may be a real server's.
+fn postgres_port() -> Option<u16> {
+    let free = |port: u16| std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok();
+    cfg!(feature = "postgres").then(|| if free(POSTGRES_PORT) { POSTGRES_PORT } else { 0 })
 }
 
 /// What the demo saw when it was over.

@@ -12,6 +12,7 @@ use riverrun_serve::client::Client;
 use riverrun_serve::discovery;
 use riverrun_serve::protocol::{LogRange, LogRecord, TopicInfo};
 
+use super::serving::client;
 use super::{backend, runtime};
 
 /// Arguments.
@@ -68,9 +69,12 @@ enum Reader {
 impl Reader {
     fn open(data: &Path) -> Result<Self> {
         if let Some(running) = discovery::find(data) {
-            let (client, runtime) = (Client::new(&running), runtime()?);
-            if runtime.block_on(client.topics()).is_ok() {
-                return Ok(Self::Running(client, runtime));
+            let (client, runtime) = (client(&running)?, runtime()?);
+            match runtime.block_on(client.topics()) {
+                Ok(_) => return Ok(Self::Running(client, runtime)),
+                // It is there, and refuses.
+                Err(e) if !e.is_transient() => return Err(e),
+                Err(_) => {}
             }
         }
         let dir = data.join("log");

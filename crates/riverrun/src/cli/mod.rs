@@ -4,9 +4,11 @@ mod backend;
 mod checkpoint;
 mod demo;
 mod generate;
+mod lake;
 mod log;
 mod logging;
 mod run;
+mod serving;
 mod sql;
 mod summary;
 mod top;
@@ -32,7 +34,8 @@ const EXAMPLES: &str = "Examples:
   riverrun top                                     watch the running pipeline, live
   riverrun generate transactions --count 1000000 --out transactions.jsonl
   riverrun log tail fraud-alerts                   follow a topic of the embedded log
-  riverrun checkpoint list                         what state is kept, and of when";
+  riverrun checkpoint list                         what state is kept, and of when
+  riverrun compact riverrun-data/lake/transactions merge small files of a Delta table";
 
 /// Streaming SQL over Kafka in one program.
 #[derive(Debug, Parser)]
@@ -62,6 +65,10 @@ enum Command {
     Log(log::Log),
     /// Look at checkpoints, verify and copy them, or go back to an earlier one.
     Checkpoint(checkpoint::Checkpoint),
+    /// Merge small files of a Delta table into large ones.
+    Compact(lake::Compact),
+    /// Delete files that a Delta table does not need any more.
+    Vacuum(lake::Vacuum),
 }
 
 /// A script and its variables.
@@ -114,12 +121,14 @@ fn run(cli: Cli) -> Result<()> {
             let (sources, sinks) = (graph.sources().count(), graph.sinks().count());
             println!("{}: fine; it reads {sources} and writes {sinks} tables", args.script.display());
         }),
-        Command::Explain(args) => args.load().map(|program| print!("{}", program.graph.explain())),
+        Command::Explain(args) => args.load().map(|program| print!("{}", program.explain())),
         Command::Generate(generate) => generate.run(),
         Command::Sql(sql) => sql.run(),
         Command::Top(top) => top.run(),
         Command::Log(log) => log.run(),
         Command::Checkpoint(checkpoint) => checkpoint.run(),
+        Command::Compact(compact) => compact.run(),
+        Command::Vacuum(vacuum) => vacuum.run(),
     }
 }
 

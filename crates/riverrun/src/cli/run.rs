@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
 use riverrun_engine::progress::{Listeners, ProgressLog};
-use riverrun_engine::runtime::{Settings, StopHandle};
+use riverrun_engine::runtime::{Backoff, Pipeline, Settings, StopHandle};
 use riverrun_engine::time::Clock;
 use riverrun_engine::{Error, Result};
 
 use super::backend::Endpoint;
+use super::serving::ServeArgs;
 use super::summary;
 use super::{ScriptArgs, stop_flag};
+use crate::program::Program;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -21,6 +23,8 @@ use super::{ScriptArgs, stop_flag};
   riverrun run pipelines/transactions.sql
   riverrun run pipelines/transactions.sql --set BUS=kafka --set KAFKA_BROKERS=broker:9092
   riverrun run pipelines/transactions.sql --http-port 9464     then: curl http://127.0.0.1:9464/metrics
+  riverrun run pipelines/transactions.sql --pg-port 5433       then: psql -h 127.0.0.1 -p 5433
+  RIVERRUN_TOKEN=$(openssl rand -hex 16) riverrun run pipelines/transactions.sql --listen 0.0.0.0:8000
   riverrun run history.sql --bounded")]
 pub struct Run {
     #[command(flatten)]
@@ -40,9 +44,8 @@ pub struct Run {
     /// At the end, tell the work of each stage.
     #[arg(long)]
     profile: bool,
-    /// Port of the HTTP endpoint on loopback (metrics, health, SQL); 0: any free one.
-    #[arg(long = "http-port", visible_alias = "port", default_value_t = 0)]
-    port: u16,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 impl Run {
@@ -56,30 +59,60 @@ impl Run {
             program.context.instance = Some(name);
         }
         let flag = stop_flag()?;
-        let mut endpoint = Endpoint::start(&program, self.port)?;
+        let (listen, _) = self.serve.listen(&program, 0)?;
+        let mut endpoint = Endpoint::start(&program, listen, self.serve.postgres(&program))?;
         let listeners = Listeners(vec![Arc::new(ProgressLog::default())]);
         let Self { bounded, workers, drop_state, .. } = self;
         let settings = Settings { bounded, workers, drop_state, listeners, ..Settings::default() };
-        let pipeline = program.start_with(BTreeMap::new(), settings)?;
+        let Some(pipeline) = start(&program, &settings, &flag)? else { return Ok(()) };
         let stats = pipeline.stats();
         endpoint.runs(&program, &pipeline)?;
         tracing::info!(
-            "{} runs: {} tasks, data in {}, answers on http://{} (/metrics, /progress, /livez, /readyz); Ctrl-C stops it",
+            "{} runs: {} tasks, data in {}, dashboard on http://{} (also /api/v1, /metrics, /livez, /readyz); Ctrl-C stops it",
             program.context.pipeline,
             stats.tasks.len(),
             program.context.data_dir.display(),
             endpoint.address
         );
+        if let Some(postgres) = endpoint.postgres {
+            tracing::info!("the PostgreSQL protocol: psql -h {} -p {}", postgres.ip(), postgres.port());
+        }
         let begun = program.clock().now();
         let watcher = watch(flag, pipeline.stop_handle(), program.clock());
         let outcome = pipeline.wait();
         watcher.finish();
+        endpoint.tell_end(&outcome);
         let seconds = (program.clock().now() - begun) as f64 / 1e6;
         eprint!("{}", summary::counts(&stats, seconds));
         if self.profile {
             eprint!("{}", summary::profile(&stats, seconds));
         }
         outcome
+    }
+}
+
+/// Starts the pipeline, again and again while something cannot be reached that may come back: a broker, a store, a sink. `None`:
+/// it was told to stop before it could.
+fn start(program: &Program, settings: &Settings, flag: &AtomicBool) -> Result<Option<Pipeline>> {
+    let clock = program.clock();
+    let mut backoff = Backoff::seeded(clock.now() as u64);
+    loop {
+        let error = match program.start_with(BTreeMap::new(), settings.clone()) {
+            // Who runs a script over what is there wants to know, and can run it again.
+            Err(error) if error.is_transient() && !settings.bounded => error,
+            started => return started.map(Some),
+        };
+        match backoff.failed(clock.now()) {
+            true => tracing::warn!(event = "start_failed", "{error}\n  trying again until it passes; Ctrl-C stops it"),
+            false => tracing::debug!(event = "start_failed", "{error}"),
+        }
+        while !backoff.ready(clock.now()) && !flag.load(Relaxed) {
+            clock.sleep(Duration::from_millis(50));
+        }
+        if flag.load(Relaxed) {
+            tracing::info!("stopped before it could start");
+            return Ok(None);
+        }
     }
 }
 

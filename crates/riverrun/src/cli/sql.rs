@@ -11,6 +11,7 @@ use riverrun_serve::client::Client;
 use riverrun_serve::discovery;
 use rustyline::error::ReadlineError;
 
+use super::serving::client;
 use super::{SetArgs, runtime};
 use crate::{Program, Tables};
 
@@ -68,9 +69,12 @@ impl Sql {
         }
         let data = variables.data_dir();
         if let Some(running) = discovery::find(&data) {
-            let client = Client::new(&running);
-            if client.stats().await.is_ok() {
-                return Ok(Target::Running(client));
+            let client = client(&running)?;
+            match client.stats().await {
+                Ok(_) => return Ok(Target::Running(client)),
+                // It is there, and refuses.
+                Err(e) if !e.is_transient() => return Err(e),
+                Err(_) => {}
             }
         }
         let Some(script) = &self.script else {

@@ -72,7 +72,10 @@ impl Location {
         match self {
             Self::Directory(path) => ObjectStorage::directory(path),
             #[cfg(feature = "s3")]
-            Self::S3 { bucket, prefix } => ObjectStorage::new(super::s3::store(bucket, options)?, prefix, self),
+            Self::S3 { bucket, prefix } => {
+                let store = riverrun_connectors::s3::connect(bucket, options).map_err(|e| e.within("checkpoint.location"))?;
+                ObjectStorage::new(store, prefix, self)
+            }
             #[cfg(not(feature = "s3"))]
             Self::S3 { .. } => {
                 let _ = options;

@@ -8,8 +8,6 @@
 mod failure;
 mod location;
 mod object;
-#[cfg(feature = "s3")]
-mod s3;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Where it is killed, and the most times that it gets there in a run of this input, about.
 const PLACES: [(&str, u64); 14] = [
@@ -33,6 +34,10 @@ fn riverrun(arguments: &[&str], input: &Path, data: &Path, failpoint: Option<&st
     for (name, value) in [("INPUT", input), ("DATA_DIR", data)] {
         command.arg("--set").arg(format!("{name}={}", value.display()));
     }
+    // Each start goes on from the checkpoint of the other backend.
+    static STARTS: AtomicUsize = AtomicUsize::new(0);
+    let backend = ["memory", "disk"][STARTS.fetch_add(1, Relaxed) % 2];
+    command.arg("--set").arg(format!("BACKEND={backend}"));
     if let Some(failpoint) = failpoint {
         command.env("RIVERRUN_FAILPOINT", failpoint);
     }

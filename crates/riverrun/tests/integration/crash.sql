@@ -2,6 +2,7 @@
 SET pipeline.name = 'crash';
 SET checkpoint.location = '${DATA_DIR}/checkpoints';
 SET checkpoint.interval = '10 ms';
+SET state.backend = '${BACKEND}';
 SET trigger.interval = '20 ms';          -- so that there is something to interrupt
 
 CREATE TABLE transactions (

@@ -41,12 +41,14 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn the_page_for_spark_users_quotes_the_shipped_script() {
+fn the_pages_for_users_of_spark_and_flink_quote_the_shipped_script() {
     let script = fs::read_to_string(root().join("pipelines/transactions.sql")).unwrap();
-    let (quotes, _) = blocks(&fs::read_to_string(root().join("docs/from-spark.md")).unwrap(), "sql");
-    assert!(quotes.len() > 8);
-    for quote in quotes {
-        assert!(script.contains(&quote), "not in the script:\n{quote}");
+    for page in ["docs/from-spark.md", "docs/from-flink.md"] {
+        let (quotes, _) = blocks(&fs::read_to_string(root().join(page)).unwrap(), "sql");
+        assert!(quotes.len() > 8, "{page}");
+        for quote in quotes {
+            assert!(script.contains(&quote), "{page} quotes what is not in the script:\n{quote}");
+        }
     }
 }
 

@@ -78,9 +78,10 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-fn program(dir: &Path) -> Program {
+fn program(dir: &Path, backend: &str) -> Program {
+    let script = format!("SET state.backend = '{backend}';\n{SCRIPT}");
     let set = [format!("INPUT={}", dir.join("input.jsonl").display()), format!("DATA_DIR={}", dir.display())];
-    Program::parse("equals_batch.sql", SCRIPT, &Variables::parse(&set).unwrap()).unwrap()
+    Program::parse("equals_batch.sql", &script, &Variables::parse(&set).unwrap()).unwrap()
 }
 
 /// The script over the records at rest, by plain DataFusion.
@@ -101,10 +102,17 @@ fn at_rest(program: &Program) -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn a_script_as_a_stream_gives_the_rows_that_it_gives_at_rest() {
-    for (seed, chunk_rows, epoch_rows) in [(1, 7, 50), (2, 512, 4096), (3, 8192, 65_536)] {
+    let runs = [
+        ("memory", 1, 7, 50),
+        ("memory", 2, 512, 4096),
+        ("memory", 3, 8192, 65_536),
+        ("disk", 3, 8192, 65_536),
+        ("disk", 2, 512, 4096),
+    ];
+    for (backend, seed, chunk_rows, epoch_rows) in runs {
         let dir = tempfile::tempdir().unwrap();
         generate(&dir.path().join("input.jsonl"), 6000, seed);
-        let program = program(dir.path());
+        let program = program(dir.path(), backend);
         let sinks: BTreeMap<_, _> = OUTPUTS.iter().map(|name| ((*name).to_owned(), Collected::default())).collect();
         let own = sinks.iter().map(|(name, sink)| (name.clone(), Box::new(sink.clone()) as Box<dyn Sink>)).collect();
         let settings = runtime::Settings { bounded: true, chunk_rows, epoch_rows, ..runtime::Settings::default() };
@@ -115,7 +123,7 @@ fn a_script_as_a_stream_gives_the_rows_that_it_gives_at_rest() {
             let (rows, epochs) = &*sink.0.lock().unwrap();
             let streamed = lines(rows);
             assert!(!streamed.is_empty(), "{name} gave rows");
-            assert_eq!(streamed, expected[name], "{name}, seed {seed}");
+            assert_eq!(streamed, expected[name], "{name}, seed {seed}, state in {backend}");
             assert!(epoch_rows > 50 || name == "rapid" || *epochs > 1, "{name}: rows left before the end of the input");
         }
     }

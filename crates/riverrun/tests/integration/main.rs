@@ -7,6 +7,7 @@ mod checkpoint;
 mod crash;
 mod docs;
 mod equals_batch;
+mod fuzz;
 mod metrics;
 mod progress;
 mod slt;

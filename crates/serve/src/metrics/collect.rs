@@ -137,6 +137,7 @@ impl Observed<'_> {
         let health = Health::of(stats, self.now);
         to.number("riverrun_live", &[], f64::from(u8::from(health.is_live())));
         to.number("riverrun_ready", &[], f64::from(u8::from(health.is_ready())));
+        to.number("riverrun_paused", &[], flag(&stats.paused));
         to.number("riverrun_start_timestamp_seconds", &[], seconds(stats.started));
     }
 }
@@ -165,6 +166,7 @@ impl Families<'_> {
         self.number("riverrun_operator_late_rows_total", &labels, count(&node.late));
         self.number("riverrun_state_rows", &labels, state.rows as f64);
         self.number("riverrun_state_bytes", &labels, state.bytes as f64);
+        self.number("riverrun_state_disk_bytes", &labels, state.disk as f64);
         if let Some(groups) = node.window_groups() {
             self.number("riverrun_window_groups", &labels, groups as f64);
         }

@@ -134,6 +134,11 @@ pub const METRICS: &[Metric] = &[
     gauge("riverrun_state_rows", OPERATOR, "Rows (groups, kept rows) in the operator's state."),
     gauge("riverrun_state_bytes", OPERATOR, "Bytes of the operator's state in memory, about."),
     gauge(
+        "riverrun_state_disk_bytes",
+        OPERATOR,
+        "Bytes of the operator's state on disk, about; 0 with state.backend = 'memory'.",
+    ),
+    gauge(
         "riverrun_window_groups",
         OPERATOR,
         "Groups (distinct values of the keys) in the current window: of the windows that hold the newest event time, the one that has been open for longest.",
@@ -211,6 +216,7 @@ pub const METRICS: &[Metric] = &[
     gauge("riverrun_workers", &[], "Worker threads that run."),
     gauge("riverrun_live", &[], "1 if /livez answers 200, else 0."),
     gauge("riverrun_ready", &[], "1 if /readyz answers 200, else 0."),
+    gauge("riverrun_paused", &[], "1 while the pipeline is paused: nothing is read, so lag grows; else 0."),
     gauge("riverrun_start_timestamp_seconds", &[], "When the pipeline was started, as seconds since 1970."),
     gauge("riverrun_build_info", &["version"], "Always 1; the label tells the version."),
     // The process, as all Prometheus clients name it. Linux only.

@@ -7,6 +7,8 @@
 pub mod accept;
 mod collect;
 pub mod declared;
+#[cfg(test)]
+mod deploy;
 pub mod family;
 pub mod list;
 pub mod process;

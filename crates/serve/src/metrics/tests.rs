@@ -11,6 +11,7 @@ use riverrun_engine::batch::Port;
 use riverrun_engine::graph::{Edge, Graph, Node, NodeKind, Parallelism, SinkNode, SourceNode};
 use riverrun_engine::operator::{Operator, OperatorSpec};
 use riverrun_engine::runtime::stats::PipelineStats;
+use riverrun_engine::state::Backend;
 use riverrun_engine::table::{Emit, Options, Table};
 
 use super::Observed;
@@ -33,7 +34,7 @@ impl OperatorSpec for Nothing {
         Vec::new()
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Err(riverrun_engine::Error::permanent("never run"))
     }
 }

@@ -1,4 +1,6 @@
 //! `CREATE TABLE name [(columns and clauses)] [PARTITIONED BY (…)] WITH (…)`.
+//!
+//! `*` among the columns stands for those that a schema registry tells ([`Open`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,25 @@ use super::reader::{Reader, normal};
 use super::types::{arrow_type, timestamp};
 use crate::suggest;
 
-/// Reads a table, from behind its name on.
-pub fn parse(reader: &mut Reader, name: String, location: Location) -> Result<Table> {
+/// What is left of a table whose columns a schema registry tells, until it was asked.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// Where its columns stand among those that are declared.
+    pub at: usize,
+    /// Whether `*` asks for them; otherwise the table has no columns, and may also be one that takes a query's.
+    pub asked: bool,
+    clauses: Clauses,
+}
+
+impl Open {
+    /// Resolves the clauses that name columns, once all are there.
+    pub fn resolve(self, table: &mut Table) -> Result<()> {
+        self.clauses.resolve(table)
+    }
+}
+
+/// Reads a table, from behind its name on; whether columns of it are to be asked for.
+pub fn parse(reader: &mut Reader, name: String, location: Location) -> Result<(Table, Option<Open>)> {
     let options = Options::default();
     let mut table = Table {
         name,
@@ -38,13 +57,27 @@ pub fn parse(reader: &mut Reader, name: String, location: Location) -> Result<Ta
         return Err(reader.expected("WITH").hint("say where the rows are: WITH (connector = '…', …)"));
     }
     table.options = options::with(reader)?;
+    let is_avro = table.options.get("format").is_some_and(|format| format.trim().eq_ignore_ascii_case("avro"));
+    match clauses.star {
+        Some((_, at)) if !is_avro => {
+            let what = "'*' stands for the columns of a schema registry, and the table has none";
+            return Err(Fault::at(at, what).hint("name the columns; or add format = 'avro', schema_registry = 'http://…'"));
+        }
+        None if !is_avro || !table.columns.is_empty() => {}
+        star => {
+            let (at, asked) = (star.map_or(0, |(at, _)| at), star.is_some());
+            return Ok((table, Some(Open { at, asked, clauses })));
+        }
+    }
     clauses.resolve(&mut table)?;
-    Ok(table)
+    Ok((table, None))
 }
 
 /// Clauses that name columns, which may stand before the columns do.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 struct Clauses {
+    /// `*`: how many columns stand before it, and where it stands.
+    star: Option<(usize, Location)>,
     watermark: Option<(String, Location, Duration)>,
     primary_key: Vec<(String, Location)>,
     partitioned_by: Vec<(String, Location)>,
@@ -106,6 +139,12 @@ fn element(reader: &mut Reader, table: &mut Table, clauses: &mut Clauses) -> Res
         reader.list("primary key", |r| name_into(r, &mut clauses.primary_key))?;
         reader.takes(&["not", "enforced"]);
         return Ok(());
+    }
+    if reader.parser.consume_token(&Token::Mul) {
+        return match clauses.star.replace((table.columns.len(), at)) {
+            None => Ok(()),
+            Some(_) => Err(Fault::at(at, "the table has '*' twice")),
+        };
     }
     let (name, location) = reader.name("a column's name")?;
     if table.columns.iter().any(|c| *c.field.name() == name) {

@@ -5,6 +5,7 @@
 
 mod create_table;
 mod fault;
+mod open;
 mod options;
 mod reader;
 mod statement;
@@ -16,7 +17,9 @@ mod variables;
 
 use datafusion::sql::sqlparser::ast::Query;
 
+pub(crate) use create_table::Open;
 pub(crate) use fault::{Fault, place};
+pub use open::resolve;
 pub(crate) use types::arrow_type;
 
 use crate::ScriptError;

@@ -39,7 +39,9 @@ pub fn parse(reader: &mut Reader, script: &mut Script) -> Result<()> {
         script.settings.insert(name, value);
     } else if reader.takes(&["create", "table"]) {
         let (name, at) = new_name(reader, script, "a table's name")?;
-        script.tables.push(create_table::parse(reader, name, at)?);
+        let (table, open) = create_table::parse(reader, name.clone(), at)?;
+        script.tables.push(table);
+        script.open.extend(open.map(|open| (name, open)));
     } else if reader.takes(&["create", "view"]) {
         let (name, location) = new_name(reader, script, "a view's name")?;
         reader.expect_word("AS")?;

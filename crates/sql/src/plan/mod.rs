@@ -38,7 +38,7 @@ use crate::suggest;
 pub use batch::{BatchQuery, batch_plan};
 use refusal::{Refusal, Result};
 use repartition::Topics;
-pub use settings::Settings;
+pub use settings::{Settings, StateBackend};
 use sinks::Sinks;
 use steps::Steps;
 
@@ -125,6 +125,11 @@ pub(crate) struct Query {
 
 fn plan_script(script: &Script, connectors: &dyn Connectors, context: SessionContext) -> Result<Planned> {
     let settings = Settings::parse(&script.settings)?;
+    if let Some(table) = script.tables.iter().find(|t| script.open.contains_key(&t.name)) {
+        return Err(
+            Refusal::new(format!("a schema registry was not asked for the columns of {}", table.name)).or_at(table.location)
+        );
+    }
     let tables = checked(&script.tables, connectors)?;
     if script.inserts.is_empty() {
         return Err(Refusal::new("the script has no INSERT: there is nothing to run")

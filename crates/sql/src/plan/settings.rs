@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use riverrun_engine::table::{OptionValue, parse_duration};
+use riverrun_engine::table::{OptionValue, parse_bytes, parse_duration};
 
 use super::refusal::{Refusal, Result};
 use crate::suggest;
@@ -41,8 +41,40 @@ pub struct Settings {
     pub progress_interval: Duration,
     /// `repartition.partitions`: how many partitions the repartition topics have.
     pub repartition: Repartition,
+    /// `serve.listen`: where the HTTP endpoint listens, such as `0.0.0.0:8000`.
+    pub serve_listen: Option<String>,
+    /// `serve.token`: who knows it may ask.
+    pub serve_token: Option<Token>,
+    /// `serve.postgres.port`: the port of the PostgreSQL protocol.
+    pub serve_postgres_port: Option<u16>,
     /// `state.ttl`: how long the newest row of a silent key is kept by OVER, in event time. `None`: for ever.
     pub state_ttl: Option<Duration>,
+    /// `state.backend`: where operators keep their state while they run.
+    pub state_backend: StateBackend,
+    /// `state.path`: the directory for it, on disk. `None`: one in the data directory.
+    pub state_path: Option<String>,
+    /// `state.memory`: bytes of state on disk that are in memory too, 128 MiB by default.
+    pub state_memory: usize,
+}
+
+/// Where operators keep their state while they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StateBackend {
+    /// In memory.
+    #[default]
+    Memory,
+    /// On disk, with a bounded part of it in memory.
+    Disk,
+}
+
+/// A secret of a script; prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Default for Settings {
@@ -57,7 +89,13 @@ impl Default for Settings {
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
             repartition: Repartition::default(),
+            serve_listen: None,
+            serve_token: None,
+            serve_postgres_port: None,
             state_ttl: None,
+            state_backend: StateBackend::Memory,
+            state_path: None,
+            state_memory: 128 << 20,
         }
     }
 }
@@ -68,7 +106,7 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 15] = [
         "pipeline.name",
         "pipeline.instance",
         "checkpoint.location",
@@ -77,7 +115,13 @@ impl Settings {
         "trigger.interval",
         "progress.interval",
         "repartition.partitions",
+        "serve.listen",
+        "serve.token",
+        "serve.postgres.port",
         "state.ttl",
+        "state.backend",
+        "state.path",
+        "state.memory",
     ];
 
     /// What begins the names of options of the object store that checkpoints go to.
@@ -131,6 +175,28 @@ impl Settings {
                     0 => Repartition::Off,
                     partitions => Repartition::To(partitions),
                 };
+            }
+            "serve.listen" => self.serve_listen = Some(value.to_owned()),
+            // Empty: the variable that it is made of is not set.
+            "serve.token" => self.serve_token = Some(Token(value.to_owned())).filter(|token| !token.0.trim().is_empty()),
+            "serve.postgres.port" => {
+                let wrong = || Refusal::new(format!("SET {name}: '{value}' is not a port"));
+                self.serve_postgres_port = Some(value.parse().map_err(|_| wrong())?);
+            }
+            "state.backend" => {
+                self.state_backend = match value {
+                    "memory" => StateBackend::Memory,
+                    "disk" => StateBackend::Disk,
+                    _ => return Err(Refusal::new(format!("SET {name}: '{value}' is neither 'memory' nor 'disk'"))),
+                }
+            }
+            "state.path" if value.is_empty() => return Err(Refusal::new(format!("SET {name}: '' is no directory"))),
+            "state.path" => self.state_path = Some(value.to_owned()),
+            "state.memory" => {
+                let size = parse_bytes(value).and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes >= 1 << 20);
+                let wrong =
+                    || Refusal::new(format!("SET {name}: '{value}' is not a size of at least '1 MiB', such as '256 MiB'"));
+                self.state_memory = size.ok_or_else(wrong)?;
             }
             "state.ttl" => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             _ if name.starts_with(Self::METRIC) => {}

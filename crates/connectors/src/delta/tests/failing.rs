@@ -26,6 +26,9 @@ pub(super) enum Fault {
     Log,
     /// Log entries are written, and reported as failed.
     LogAfter,
+    /// The next log entry is written, and put again, as a client does that was told of an error of the server.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code))]
+    Again,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,14 @@ impl Failing {
     pub fn log(self: &Arc<Self>) -> LogStoreRef {
         let location = url::Url::parse("memory:///lake").unwrap();
         logstore_with(Arc::clone(self) as Arc<dyn ObjectStore>, &location, StorageConfig::default()).unwrap()
+    }
+
+    /// The same, with puts that are confirmed.
+    #[cfg(feature = "s3")]
+    pub fn confirmed_log(self: &Arc<Self>) -> LogStoreRef {
+        let location = url::Url::parse("memory:///lake").unwrap();
+        let store = crate::s3::Confirming(Arc::clone(self) as Arc<dyn ObjectStore>);
+        logstore_with(Arc::new(store), &location, StorageConfig::default()).unwrap()
     }
 
     fn fails(&self, fault: Fault) -> bool {
@@ -70,6 +81,10 @@ impl ObjectStore for Failing {
         let is_log = location.as_ref().ends_with(".json");
         if self.fails(Fault::Full) || (is_log && self.fails(Fault::Log)) {
             return Err(full());
+        }
+        if is_log && self.fails(Fault::Again) {
+            self.set(Fault::None);
+            self.memory.put_opts(location, payload.clone(), opts.clone()).await?;
         }
         let done = self.memory.put_opts(location, payload, opts).await?;
         if is_log && self.fails(Fault::LogAfter) { Err(full()) } else { Ok(done) }

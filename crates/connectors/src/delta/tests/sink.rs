@@ -2,9 +2,9 @@
 
 use super::failing::{Failing, Fault};
 use super::*;
-use crate::delta::config::{Config, location};
+use crate::delta::config::Config;
+use crate::delta::place::Place;
 use crate::delta::reader::Snapshot;
-use crate::delta::table::log_at;
 use deltalake_core::logstore::LogStoreRef;
 
 const SECOND: i64 = 1_000_000;
@@ -22,7 +22,7 @@ fn rows_at(log: LogStoreRef) -> u64 {
 
 fn rows_in(dir: &Path) -> u64 {
     let path = dir.join("lake");
-    rows_at(log_at(&location(path.to_str().unwrap()).unwrap(), "the table").unwrap())
+    rows_at(Place::parse(path.to_str().unwrap(), Default::default()).unwrap().log().unwrap())
 }
 
 #[test]
@@ -214,6 +214,24 @@ fn a_full_disk_is_transient_and_nothing_is_lost_or_repeated() {
     }
 }
 
+#[cfg(feature = "s3")]
+#[test]
+fn a_commit_that_the_client_repeats_is_not_taken_for_anothers() {
+    let schema = ids_by_date(0..1, 1).schema();
+    let rows = |confirmed: bool| {
+        let store = Failing::new();
+        let config = Config::parse(&Options::of(&[("path", "/lake")])).unwrap();
+        let log = if confirmed { store.confirmed_log() } else { store.log() };
+        let mut sink = DeltaSink::open_at(log, config, "lake".to_owned(), &schema).unwrap();
+        sink.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
+        store.set(Fault::Again);
+        assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
+        rows_at(store.log())
+    };
+    assert_eq!(rows(true), 5);
+    assert_eq!(rows(false), 10, "what it would be without");
+}
+
 #[test]
 fn while_storage_fails_at_most_two_rolls_are_held() {
     let store = Failing::new();
@@ -255,6 +273,24 @@ fn the_log_is_checkpointed_every_so_many_commits() {
 }
 
 #[test]
+fn entries_of_the_log_that_expired_go_behind_a_checkpoint_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [("delta.checkpointInterval", "3"), ("delta.logRetentionDuration", "interval 0 seconds")];
+    let schema = ids_by_date(0..1, 1).schema();
+    let mut sink = open(dir.path(), &schema, &options).unwrap();
+    sink.recover("p-1", 1).unwrap();
+    for n in 1..=7 {
+        sink.write(&epoch(0, n, ids_by_date(0..3, 1))).unwrap();
+        sink.flush(0, true).unwrap();
+    }
+    let entry = |version: u64| dir.path().join(format!("lake/_delta_log/{version:020}.json")).exists();
+    let there: Vec<_> = (0..=7).filter(|version| entry(*version)).collect();
+    assert_eq!(there, [5, 6, 7], "checkpoints are at versions 2 and 5");
+    assert_eq!(rows_in(dir.path()), 21);
+    assert_eq!(open(dir.path(), &schema, &[]).unwrap().recover("p-1", 1).unwrap(), Some(vec![7]));
+}
+
+#[test]
 fn a_table_with_other_columns_is_refused_with_the_difference() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path(), &ids_by_date(0..1, 1).schema(), &[("partition_by", "date")]).unwrap();
@@ -267,6 +303,7 @@ fn a_table_with_other_columns_is_refused_with_the_difference() {
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.message().contains("column id is BIGINT in the table, VARCHAR here"), "{error}");
     assert!(error.message().contains("column extra (BOOLEAN) is not in the table"), "{error}");
+    assert!(error.hint_text().unwrap().contains("add_columns = 'true'"), "{error}");
     let error = open(dir.path(), &ids_by_date(0..1, 1).schema(), &[("partition_by", "id")]).err().unwrap();
     assert!(error.message().contains("is partitioned by date, not id"), "{error}");
 }
@@ -314,4 +351,85 @@ fn a_null_in_a_not_null_column_names_the_column() {
     let error = sink.write(&epoch(0, 1, rows.unwrap())).unwrap_err();
     assert_eq!(error.kind(), Kind::Permanent);
     assert!(error.message().contains("'id'"), "{error}");
+}
+
+/// `id BIGINT` and `seq`, the numbers from 1 without a sign.
+fn numbered(ids: std::ops::Range<i64>, first: u64) -> RecordBatch {
+    let schema = Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("seq", DataType::UInt64, true)]);
+    let seq = arrow::array::UInt64Array::from_iter_values(ids.clone().map(|id| first + id.unsigned_abs()));
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(seq)]).unwrap()
+}
+
+#[test]
+fn numbers_without_a_sign_fit_the_table_that_they_made() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..2 {
+        let mut sink = open(dir.path(), &numbered(0..1, 0).schema(), &[]).unwrap();
+        sink.write(&epoch(0, n + 1, numbered(0..3, 1))).unwrap();
+        sink.flush(0, true).unwrap();
+    }
+    assert_eq!(rows_in(dir.path()), 6);
+    let mut sink = open(dir.path(), &numbered(0..1, 0).schema(), &[]).unwrap();
+    let error = sink.write(&epoch(0, 3, numbered(0..1, u64::MAX))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Permanent);
+    assert!(error.message().starts_with("column seq: the Delta table has BIGINT"), "{error}");
+}
+
+#[test]
+fn columns_are_added_on_request_and_rows_that_were_there_have_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let narrow = ids_by_date(0..3, 1);
+    let wide = numbered(3..6, 0);
+    let wide = RecordBatch::try_new(
+        Arc::new(Schema::new(vec![
+            narrow.schema().fields()[0].clone(),
+            narrow.schema().fields()[1].clone(),
+            wide.schema().fields()[1].clone(),
+        ])),
+        vec![wide.column(0).clone(), ids_by_date(3..6, 1).column(1).clone(), wide.column(1).clone()],
+    )
+    .unwrap();
+    let add = [("add_columns", "true")];
+    let mut old = open(dir.path(), &narrow.schema(), &add).unwrap();
+    old.recover("p-1", 1).unwrap();
+    old.write(&epoch(0, 1, narrow.clone())).unwrap();
+    old.flush(0, true).unwrap();
+    assert!(open(dir.path(), &wide.schema(), &[]).is_err());
+    let mut new = open(dir.path(), &wide.schema(), &add).unwrap();
+    new.write(&epoch(0, 1, wide.clone())).unwrap();
+    new.flush(0, true).unwrap();
+    // The run that was there before goes on without the column.
+    old.write(&epoch(0, 2, ids_by_date(6..9, 1))).unwrap();
+    while let Err(error) = old.flush(0, true) {
+        assert_eq!(error.kind(), Kind::Transient, "{error}");
+    }
+    let path = dir.path().join("lake");
+    let read: Vec<_> = crate::delta::scan(path.to_str().unwrap(), None).unwrap().collect::<Result<_, _>>().unwrap();
+    let nulls: Vec<_> = read.iter().map(|b| (b.num_rows(), b.column_by_name("seq").unwrap().null_count())).collect();
+    assert_eq!(nulls, [(3, 3), (3, 0), (3, 3)]);
+    // Nor is it refused when it starts again; a NOT NULL column that rows lack is.
+    open(dir.path(), &narrow.schema(), &add).unwrap();
+    let lacks_id = Arc::new(narrow.schema().project(&[1]).unwrap());
+    let error = open(dir.path(), &lacks_id, &add).err().unwrap();
+    assert!(error.message().contains("column id (BIGINT) of the table is missing"), "{error}");
+}
+
+#[test]
+fn statistics_of_columns_are_in_the_log_nested_ones_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(dir.path(), &all_types().schema(), &[]).unwrap();
+    sink.write(&epoch(0, 1, all_types())).unwrap();
+    sink.flush(0, true).unwrap();
+    let entry = std::fs::read_to_string(dir.path().join("lake/_delta_log/00000000000000000001.json")).unwrap();
+    let actions = entry.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let add = actions.into_iter().find(|action| action.get("add").is_some()).unwrap();
+    let stats: serde_json::Value = serde_json::from_str(add["add"]["stats"].as_str().unwrap()).unwrap();
+    let of = |what: &str| {
+        let values = &stats[what];
+        serde_json::json!([values["id"], values["place"]["lat"], values["amount"], values["date"]])
+    };
+    assert_eq!(stats["numRecords"], 3);
+    assert_eq!(of("minValues"), serde_json::json!([1, 1.5, 0.1, "2024-01-01"]));
+    assert_eq!(of("maxValues"), serde_json::json!([3, 1.5, f64::MAX, "2024-01-02"]));
+    assert_eq!(of("nullCount"), serde_json::json!([0, 2, 1, 1]));
 }

@@ -7,6 +7,7 @@ use riverrun_engine::graph::{Graph, NodeId, SinkNode};
 use riverrun_engine::{Error, Result};
 
 use super::entries::DEFAULT_INSTANCE;
+use crate::format::RowEncoder;
 use crate::kafka::config::Config;
 use crate::kafka::connect::written;
 use crate::kafka::key::Key;
@@ -23,6 +24,8 @@ pub(in crate::kafka) struct Bus {
     pub config: Config,
     /// The sinks: place in the graph, options, key.
     pub sinks: Vec<(NodeId, Config, Key)>,
+    /// How each of them encodes its rows; `None`: it is a repartition topic.
+    pub encoders: Vec<Option<RowEncoder>>,
     /// The sources: place among the graph's sources, place in the graph, options.
     pub sources: Vec<(usize, NodeId, Config)>,
 }
@@ -32,6 +35,7 @@ impl Bus {
     pub fn of(graph: &Graph, context: &Context) -> Result<Option<Self>> {
         let mut sinks: Vec<(NodeId, Config, Key)> = Vec::new();
         let mut first: Option<&SinkNode> = None;
+        let mut encoders = Vec::new();
         for (id, node) in graph.sinks().filter(|(_, node)| is_kafka(node.table.connector())) {
             let of_table = |e: Error| e.within(format!("sink {}", node.table.name));
             let (config, key) = written(node, &context.pipeline).map_err(of_table)?;
@@ -40,6 +44,8 @@ impl Bus {
                 same_bus((&first.table.name, theirs), (&node.table.name, &config))?;
             }
             first = first.or(Some(node));
+            let encoder = (!config.is_repartition).then(|| RowEncoder::connect(node, context)).transpose();
+            encoders.push(encoder.map_err(of_table)?);
             sinks.push((id, config, key));
         }
         let (Some(first), Some((_, config, _))) = (first, sinks.first()) else { return Ok(None) };
@@ -52,7 +58,7 @@ impl Bus {
         let owner = format!("{}-{}", std::process::id(), context.clock.now());
         let instance = context.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.into());
         let (pipeline, config) = (context.pipeline.clone(), config.clone());
-        Ok(Some(Self { pipeline, instance, owner, config, sinks, sources }))
+        Ok(Some(Self { pipeline, instance, owner, config, sinks, encoders, sources }))
     }
 }
 

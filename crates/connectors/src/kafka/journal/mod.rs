@@ -83,11 +83,11 @@ impl KafkaJournal {
     pub fn connect(bus: Bus) -> Result<Self> {
         let (mut takes, mut writers) = (Vec::new(), Vec::new());
         let repartitions = repartition_topics(&bus)?;
-        for (id, config, key) in bus.sinks {
+        for ((id, config, key), rows) in bus.sinks.into_iter().zip(bus.encoders) {
             takes.push(id);
-            writers.push(match config.topics.one() {
-                Some(topic) if config.is_repartition => Writer::ready(topic.to_owned()),
-                _ => Writer::new(create_if_missing(&config)?, key),
+            writers.push(match rows {
+                Some(rows) => Writer::new(create_if_missing(&config)?, key, rows),
+                None => Writer::ready(config.topics.one().unwrap_or_default().to_owned()),
             });
         }
         let topic = OwnTopic::new(format!("riverrun-{}-journal", bus.pipeline), &bus.config)?;
@@ -221,10 +221,11 @@ impl KafkaJournal {
         let transactions = ready(&mut self.transactions)?;
         transactions.begin()?;
         send(transactions, &self.topic.name, &self.writers)?;
-        transactions.delivered()?;
+        // The brokers are asked for both at once: what they answer to the offsets costs no time of its own.
         if let (Some(group), Some(member)) = (&self.group, member) {
             transactions.offsets(&group.offsets(ends)?, &member)?;
         }
+        transactions.delivered()?;
         failpoint::reach("kafka.sent");
         let committed = transactions.commit();
         self.doubtful = committed.is_err() && !transactions.is_committing();

@@ -128,7 +128,7 @@ impl Transactions {
         }
     }
 
-    /// Adds offsets of a group to what is committed: if the group still knows this member. All records were delivered.
+    /// Adds offsets of a group to what is committed: if the group still knows this member. Records may be on their way.
     ///
     /// # Errors
     /// Transient: the group has moved on. The transaction will be aborted.

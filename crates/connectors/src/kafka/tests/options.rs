@@ -55,12 +55,12 @@ fn a_table_that_is_only_written_names_one_topic_and_json() {
         failure(connector().unwrap().check(&table)).to_string()
     };
     assert!(refused(&[("topic", "a,b")]).contains("one topic"));
-    assert!(refused(&[("format", "csv")]).contains("as JSON only"));
+    assert!(refused(&[("format", "csv")]).contains("as JSON or Avro"));
     let csv = table("localhost:9092", "orders", &[("format", "csv")]);
     let can = connector().unwrap().check(&csv).unwrap();
     assert!(can.source && !can.sink, "CSV is read, not written");
     let error = failure(sink(&csv));
-    assert!(error.to_string().contains("as JSON only"), "{error}");
+    assert!(error.to_string().contains("as JSON or Avro"), "{error}");
 }
 
 /// Each option, the client that it is for, and the property that it must become.

@@ -6,6 +6,7 @@
 //! of arrival, so that histories can be made again from the rows of a checkpoint.
 
 use std::mem::size_of;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array};
@@ -18,11 +19,15 @@ use super::history::{History, NONE, Purged};
 use super::lookup::{Current, Lookup};
 use crate::Result;
 use crate::operator::StateSize;
+use crate::state::Backend;
 use crate::state::keys::Keys;
 use crate::state::latest::Latest;
 use crate::state::parts::{Restored, Snapshot};
 use crate::state::row_store::{RowRef, RowStore};
 use crate::time::{MIN_TIME, Micros};
+
+/// Rows of a state on disk that are sorted at once when it is taken up.
+const ROWS_AT_ONCE: usize = if cfg!(test) { 16 } else { 1 << 20 };
 
 /// Which rows a row sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +52,15 @@ pub(super) struct Evaluator {
     arrived: u64,
     /// What keys remember of purged rows, as the last snapshot had it; by slot.
     purged: Latest,
+    /// Rows that are sorted at once when a state is taken up.
+    rows_at_once: usize,
     slots: Vec<u32>,
     ids: Vec<u32>,
 }
 
 impl Evaluator {
     /// With empty state.
-    pub(super) fn new(over: &Over, functions: Arc<Functions>, order: Order) -> Result<Self> {
+    pub(super) fn new(over: &Over, functions: Arc<Functions>, order: Order, backend: &Backend) -> Result<Self> {
         let keys = over.partition_by.iter().enumerate();
         let keys = keys.map(|(i, e)| Ok(Arc::new(Field::new(format!("key_{i}"), e.data_type(&over.input)?, true))));
         let keys: Vec<FieldRef> = keys.collect::<Result<_>>()?;
@@ -65,13 +72,14 @@ impl Evaluator {
             order,
             partition_by: over.partition_by.clone(),
             output: over.output.clone(),
-            keys: Keys::new(keys)?,
-            history: History::new(functions.retention(ttl)),
-            store: RowStore::new(kept),
+            keys: Keys::new(keys, backend)?,
+            history: History::new(functions.retention(ttl), backend),
+            store: RowStore::new(kept, backend)?,
             functions,
             watermark: MIN_TIME,
             arrived: 0,
-            purged: Latest::new(schema(purged.map(Arc::new).into_iter())),
+            purged: Latest::new(schema(purged.map(Arc::new).into_iter()), backend)?,
+            rows_at_once: if backend.is_disk() { ROWS_AT_ONCE } else { usize::MAX },
             slots: Vec::new(),
             ids: Vec::new(),
         })
@@ -82,7 +90,7 @@ impl Evaluator {
         let count = rows.num_rows();
         let keys = self.partition_by.iter().map(|e| Ok(e.evaluate(rows)?.into_array(count)?)).collect::<Result<Vec<_>>>()?;
         self.keys.insert(&keys, count, &mut self.slots)?;
-        self.history.reserve(count, &mut self.ids);
+        self.history.reserve(count, &mut self.ids)?;
         let mut kept = self.functions.keep(rows, Arc::new(times.clone()))?;
         kept.push(Arc::new(UInt32Array::from(self.slots.clone())));
         kept.push(Arc::new(UInt64Array::from_iter_values((self.arrived..).take(count))));
@@ -102,7 +110,7 @@ impl Evaluator {
 
     fn visit_as_inserted(&mut self, segment: u32, times: &[Micros], lookup: &mut Lookup<'_>) -> Result<()> {
         for (row, ((slot, id), time)) in self.slots.iter().zip(&self.ids).zip(times).enumerate() {
-            let number = self.history.insert(*slot, *id, *time, RowRef { segment, row: row as u32 });
+            let number = self.history.insert(*slot, *id, *time, RowRef { segment, row: row as u32 })?;
             let current = Current { slot: *slot, id: *id, last_peer: *id, number };
             lookup.visit(current, &self.history, &self.store)?;
         }
@@ -114,13 +122,13 @@ impl Evaluator {
         let insert = |(row, ((slot, id), time)): (usize, ((&u32, &u32), &Micros))| {
             self.history.insert(*slot, *id, *time, RowRef { segment, row: row as u32 })
         };
-        let numbers: Vec<_> = rows.map(insert).collect();
+        let numbers = rows.map(insert).collect::<Result<Vec<_>>>()?;
         let needs_peers = self.functions.needs_peers();
         // Peers of one key often stand side by side: (key, time, last of them).
         let mut peers = (NONE, MIN_TIME, NONE);
         for (((slot, id), time), number) in self.slots.iter().zip(&self.ids).zip(times).zip(numbers) {
             if needs_peers && (peers.0, peers.1) != (*slot, *time) {
-                peers = (*slot, *time, last_peer(&self.history, *id));
+                peers = (*slot, *time, last_peer(&self.history, *id)?);
             }
             let last_peer = if needs_peers { peers.2 } else { *id };
             lookup.visit(Current { slot: *slot, id: *id, last_peer, number }, &self.history, &self.store)?;
@@ -143,13 +151,13 @@ impl Evaluator {
     /// The watermark moved: frees what no row can look at any more.
     pub(super) fn advance(&mut self, watermark: Micros) -> Result<()> {
         self.watermark = self.watermark.max(watermark);
-        let due = self.history.take_due(self.watermark);
+        let due = self.history.take_due(self.watermark)?;
         self.purge(&due)
     }
 
     fn purge(&mut self, slots: &[u32]) -> Result<()> {
         for slot in slots {
-            if self.history.purge(*slot, self.watermark, &mut |row| self.store.free(row)) {
+            if self.history.purge(*slot, self.watermark, &mut |row| self.store.free(row))? {
                 self.keys.remove(*slot)?;
             }
         }
@@ -158,18 +166,16 @@ impl Evaluator {
 
     /// What is held.
     pub(super) fn size(&self) -> StateSize {
-        let stored = self.store.size();
         let scratch = (self.slots.capacity() + self.ids.capacity()) * size_of::<u32>();
-        StateSize {
-            rows: stored.rows,
-            bytes: stored.bytes + self.purged.bytes() + (self.history.size() + self.keys.bytes() + scratch) as u64,
-        }
+        let scratch = StateSize { bytes: scratch as u64, ..StateSize::default() };
+        let all = self.store.size() + self.purged.size() + self.history.size() + self.keys.size() + scratch;
+        StateSize { rows: self.store.size().rows, ..all }
     }
 
     /// Adds keys, rows and what keys remember to a snapshot, a section each.
     pub(super) fn save(&mut self, snapshot: &mut Snapshot<'_>) -> Result<()> {
-        let (there, gone) = self.history.take_changed();
-        gone.into_iter().for_each(|slot| self.purged.free(slot));
+        let (there, gone) = self.history.take_changed()?;
+        gone.into_iter().try_for_each(|slot| self.purged.free(slot))?;
         let (slots, purged): (Vec<_>, Vec<_>) = there.into_iter().unzip();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from_iter_values(purged.iter().map(|p| p.rows))),
@@ -186,21 +192,42 @@ impl Evaluator {
         self.watermark = watermark;
         self.keys.restore(state.section()?)?;
         self.store.restore(state.section()?)?;
-        let (slots, purged) = self.purged.restore(state.section()?)?;
-        let (rows, first) = (purged.column(0).as_primitive::<UInt64Type>(), purged.column(1).as_primitive::<UInt32Type>());
-        let purged = rows.values().iter().zip(first.values()).map(|(rows, first)| Purged { rows: *rows, first: *first });
-        let purged: Vec<_> = slots.into_iter().zip(purged).collect();
-        let (refs, ids) = self.store.live();
+        let history = &mut self.history;
+        self.purged.restore(state.section()?, &mut |slots, purged| {
+            let (rows, first) = (purged.column(0).as_primitive::<UInt64Type>(), purged.column(1).as_primitive::<UInt32Type>());
+            let purged = rows.values().iter().zip(first.values()).map(|(rows, first)| Purged { rows: *rows, first: *first });
+            slots.iter().zip(purged).try_for_each(|(slot, purged)| history.restore_purged(*slot, purged))
+        })?;
+        let keys = self.keys.slots();
+        // As many times through all rows as it takes to sort those of some keys at once.
+        let passes = (self.store.size().rows as usize).div_ceil(self.rows_at_once).max(1) as u32;
+        let width = keys.div_ceil(passes).max(1);
+        for from in (0..keys).step_by(width as usize) {
+            self.restore_rows(from..from.saturating_add(width))?;
+        }
+        self.history.restored()
+    }
+
+    /// Takes up the rows of some keys, each key's in their order.
+    fn restore_rows(&mut self, keys: Range<u32>) -> Result<()> {
         let ours = self.store.schema().fields().len() - 2;
-        let (times, slots) = (self.store.gather_column(0, &refs)?, self.store.gather_column(ours, &refs)?);
-        let arrivals = self.store.gather_column(ours + 1, &refs)?;
-        let times = times.as_primitive::<TimestampMicrosecondType>().values();
-        let (slots, arrivals) = (slots.as_primitive::<UInt32Type>().values(), arrivals.as_primitive::<UInt64Type>().values());
-        let mut order: Vec<usize> = (0..refs.len()).collect();
-        order.sort_unstable_by_key(|row| (slots[*row], times[*row], arrivals[*row]));
-        self.arrived = arrivals.iter().max().map_or(0, |newest| newest + 1);
-        self.history.restore(order.iter().map(|row| (slots[*row], ids[*row], times[*row], refs[*row])), &purged);
-        Ok(())
+        let mut all = Vec::new();
+        self.store.for_each_live(&mut |refs, ids| {
+            let rows = self.store.view(refs.iter().copied().map(Some))?;
+            let (times, slots, arrivals) = (rows.column(0)?, rows.column(ours)?, rows.column(ours + 1)?);
+            let times = times.as_primitive::<TimestampMicrosecondType>().values().iter();
+            let slots = slots.as_primitive::<UInt32Type>().values().iter();
+            let arrivals = arrivals.as_primitive::<UInt64Type>().values().iter();
+            for ((((row, id), time), slot), arrival) in refs.iter().zip(ids).zip(times).zip(slots).zip(arrivals) {
+                self.arrived = self.arrived.max(arrival + 1);
+                if keys.contains(slot) {
+                    all.push((*slot, *time, *arrival, *id, *row));
+                }
+            }
+            Ok(())
+        })?;
+        all.sort_unstable_by_key(|(slot, time, arrival, ..)| (*slot, *time, *arrival));
+        all.into_iter().try_for_each(|(slot, time, _, id, row)| self.history.restore(slot, id, time, row))
     }
 }
 
@@ -209,11 +236,11 @@ fn schema(fields: impl Iterator<Item = FieldRef>) -> SchemaRef {
 }
 
 /// The last entry of the same time.
-fn last_peer(history: &History, mut id: u32) -> u32 {
+fn last_peer(history: &History, mut id: u32) -> Result<u32> {
     loop {
-        match history.newer(id) {
-            newer if newer != NONE && history.time(newer) == history.time(id) => id = newer,
-            _ => return id,
+        match history.newer(id)? {
+            newer if newer != NONE && history.time(newer)? == history.time(id)? => id = newer,
+            _ => return Ok(id),
         }
     }
 }

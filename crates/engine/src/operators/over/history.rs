@@ -7,9 +7,12 @@
 mod saved;
 
 use std::collections::BTreeMap;
-use std::mem::size_of;
 
 pub(super) use self::saved::Purged;
+use crate::Result;
+use crate::operator::StateSize;
+use crate::state::Backend;
+use crate::state::array::{Array, Record, halves, whole};
 use crate::state::row_store::RowRef;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
@@ -74,12 +77,55 @@ impl Key {
     };
 }
 
+impl Entry {
+    const VACANT: Entry = Entry { time: 0, row: RowRef { segment: 0, row: 0 }, older: NONE, newer: NONE };
+}
+
+impl Record for Entry {
+    type Words = [u32; 6];
+
+    fn words(&self) -> Self::Words {
+        let [least, most] = halves(self.time.cast_unsigned());
+        [least, most, self.row.segment, self.row.row, self.older, self.newer]
+    }
+
+    fn of([least, most, segment, row, older, newer]: Self::Words) -> Self {
+        Self { time: whole(least, most).cast_signed(), row: RowRef { segment, row }, older, newer }
+    }
+}
+
+impl Record for Key {
+    type Words = [u32; 11];
+
+    fn words(&self) -> Self::Words {
+        let [a, b] = halves(self.oldest_time.cast_unsigned());
+        let [c, d] = halves(self.newest_time.cast_unsigned());
+        let [e, f] = halves(self.purged);
+        let flags = u32::from(self.scheduled) | u32::from(self.changed) << 1;
+        [self.oldest, self.newest, a, b, c, d, self.len, self.first, e, f, flags]
+    }
+
+    fn of([oldest, newest, a, b, c, d, len, first, e, f, flags]: Self::Words) -> Self {
+        Self {
+            oldest,
+            newest,
+            oldest_time: whole(a, b).cast_signed(),
+            newest_time: whole(c, d).cast_signed(),
+            len,
+            first,
+            purged: whole(e, f),
+            scheduled: flags & 1 != 0,
+            changed: flags & 2 != 0,
+        }
+    }
+}
+
 /// The kept rows of all keys, by slot.
 #[derive(Debug)]
 pub(super) struct History {
-    entries: Vec<Entry>,
+    entries: Array<Entry>,
     vacant: u32,
-    keys: Vec<Key>,
+    keys: Array<Key>,
     retention: Retention,
     due: BTreeMap<i64, Vec<u32>>,
     /// Keys whose [`Purged`] is not what the last snapshot had.
@@ -88,181 +134,190 @@ pub(super) struct History {
 
 impl History {
     /// No rows yet.
-    pub(super) fn new(retention: Retention) -> Self {
-        Self { entries: Vec::new(), vacant: NONE, keys: Vec::new(), retention, due: BTreeMap::new(), changed: Vec::new() }
+    pub(super) fn new(retention: Retention, backend: &Backend) -> Self {
+        let (entries, keys) = (Array::new(backend), Array::new(backend));
+        Self { entries, vacant: NONE, keys, retention, due: BTreeMap::new(), changed: Vec::new() }
     }
 
     /// Gives `count` entries to be inserted.
-    pub(super) fn reserve(&mut self, count: usize, ids: &mut Vec<u32>) {
+    pub(super) fn reserve(&mut self, count: usize, ids: &mut Vec<u32>) -> Result<()> {
         ids.clear();
         while ids.len() < count && self.vacant != NONE {
             ids.push(self.vacant);
-            self.vacant = self.entries[self.vacant as usize].newer;
+            self.vacant = self.entries.get(self.vacant)?.newer;
         }
         let fresh = self.entries.len()..self.entries.len() + count - ids.len();
-        let empty = Entry { time: 0, row: RowRef { segment: 0, row: 0 }, older: NONE, newer: NONE };
-        self.entries.resize(fresh.end, empty);
+        self.entries.grow(fresh.end, Entry::VACANT)?;
         ids.extend(fresh.map(|id| id as u32));
+        Ok(())
     }
 
     /// Puts a reserved entry into its key's list, behind all rows of its time. Returns its number among the key's rows,
     /// counted from 1. Costs one step for each row of the key that is younger.
-    pub(super) fn insert(&mut self, slot: u32, id: u32, time: Micros, row: RowRef) -> u64 {
-        if slot as usize >= self.keys.len() {
-            self.keys.resize(slot as usize + 1, Key::VACANT);
-        }
-        let key = &mut self.keys[slot as usize];
+    pub(super) fn insert(&mut self, slot: u32, id: u32, time: Micros, row: RowRef) -> Result<u64> {
+        self.keys.grow(slot as usize + 1, Key::VACANT)?;
+        let mut key = self.keys.get(slot)?;
         let (mut older, mut newer, mut younger) = (key.newest, NONE, 0);
-        while older != NONE && key.newest_time > time && self.entries[older as usize].time > time {
-            newer = older;
-            older = self.entries[older as usize].older;
+        while older != NONE && key.newest_time > time {
+            let entry = self.entries.get(older)?;
+            if entry.time <= time {
+                break;
+            }
+            (newer, older) = (older, entry.older);
             younger += 1;
         }
-        self.entries[id as usize] = Entry { time, row, older, newer };
+        self.entries.set(id, Entry { time, row, older, newer })?;
         match older {
             NONE => (key.oldest, key.oldest_time) = (id, time),
-            _ => self.entries[older as usize].newer = id,
+            _ => self.entries.update(older, |entry| entry.newer = id)?,
         }
         match newer {
             NONE => (key.newest, key.newest_time) = (id, time),
-            _ => self.entries[newer as usize].older = id,
+            _ => self.entries.update(newer, |entry| entry.older = id)?,
         }
         key.len += 1;
-        key.purged + u64::from(key.len) - younger
+        self.keys.set(slot, key)?;
+        Ok(key.purged + u64::from(key.len) - younger)
     }
 
     /// The entry before this one, or [`NONE`].
-    pub(super) fn older(&self, id: u32) -> u32 {
-        self.entries[id as usize].older
+    pub(super) fn older(&self, id: u32) -> Result<u32> {
+        Ok(self.entries.get(id)?.older)
     }
 
     /// The entry behind this one, or [`NONE`].
-    pub(super) fn newer(&self, id: u32) -> u32 {
-        self.entries[id as usize].newer
+    pub(super) fn newer(&self, id: u32) -> Result<u32> {
+        Ok(self.entries.get(id)?.newer)
     }
 
     /// Event time of an entry.
-    pub(super) fn time(&self, id: u32) -> Micros {
-        self.entries[id as usize].time
+    pub(super) fn time(&self, id: u32) -> Result<Micros> {
+        Ok(self.entries.get(id)?.time)
     }
 
     /// Where the row of an entry is kept.
-    pub(super) fn row(&self, id: u32) -> RowRef {
-        self.entries[id as usize].row
+    pub(super) fn row(&self, id: u32) -> Result<RowRef> {
+        Ok(self.entries.get(id)?.row)
     }
 
     /// The row of an entry was moved.
-    pub(super) fn moved(&mut self, id: u32, to: RowRef) {
-        self.entries[id as usize].row = to;
+    pub(super) fn moved(&mut self, id: u32, to: RowRef) -> Result<()> {
+        self.entries.update(id, |entry| entry.row = to)
     }
 
     /// The first entry that the key ever had (with [`Retention::first`]; else the oldest that is kept).
-    pub(super) fn first(&self, slot: u32) -> u32 {
-        let key = &self.keys[slot as usize];
-        if key.first == NONE { key.oldest } else { key.first }
+    pub(super) fn first(&self, slot: u32) -> Result<u32> {
+        let key = self.keys.get(slot)?;
+        Ok(if key.first == NONE { key.oldest } else { key.first })
     }
 
     /// Drops the rows of a key that no later row needs, tells `freed` where they were, and notes when to look again.
     /// Returns whether the key is gone with its last row.
-    pub(super) fn purge(&mut self, slot: u32, watermark: Micros, freed: &mut impl FnMut(RowRef)) -> bool {
-        let Some(Key { newest_time: newest, len, .. }) = self.keys.get(slot as usize).copied() else { return false };
-        if len == 0 {
-            return false;
+    pub(super) fn purge(&mut self, slot: u32, watermark: Micros, freed: &mut impl FnMut(RowRef)) -> Result<bool> {
+        if slot as usize >= self.keys.len() {
+            return Ok(false);
         }
+        let mut key = self.keys.get(slot)?;
+        if key.len == 0 {
+            return Ok(false);
+        }
+        let (newest, was) = (key.newest_time, (key.len, key.scheduled));
         let expired = |ttl: Micros| bucket(watermark) > bucket(newest.saturating_add(ttl));
         if self.retention.ttl.is_some_and(expired) {
-            while self.keys[slot as usize].len > 0 {
-                self.drop_oldest(slot, freed);
+            while key.len > 0 {
+                self.drop_oldest(slot, &mut key, freed)?;
             }
-        } else if len as usize > self.retention.rows {
-            self.drop_settled(slot, watermark, freed);
+        } else if key.len as usize > self.retention.rows {
+            self.drop_settled(slot, &mut key, watermark, freed)?;
         }
-        if self.keys[slot as usize].len == 0 {
-            self.forget(slot, freed);
-            return true;
+        if key.len == 0 {
+            let first = key.first;
+            key = Key { scheduled: key.scheduled, changed: key.changed, ..Key::VACANT };
+            if first != NONE {
+                self.release(first, freed)?;
+            }
+        } else {
+            self.schedule(slot, &mut key);
         }
-        self.schedule(slot, newest);
-        false
+        if was != (key.len, key.scheduled) {
+            self.keys.set(slot, key)?;
+        }
+        Ok(key.len == 0)
     }
 
-    fn drop_settled(&mut self, slot: u32, watermark: Micros, freed: &mut impl FnMut(RowRef)) {
-        let Key { mut oldest, oldest_time, .. } = self.keys[slot as usize];
-        if oldest_time > watermark {
-            return;
+    fn drop_settled(&mut self, slot: u32, key: &mut Key, watermark: Micros, freed: &mut impl FnMut(RowRef)) -> Result<()> {
+        if key.oldest_time > watermark {
+            return Ok(());
         }
         let in_range = self.retention.range.map_or(MAX_TIME, |range| watermark.saturating_sub(range));
         // `probe` is as many rows behind the oldest as must be kept: once it is settled too, the oldest can go.
-        let mut probe = oldest;
+        let mut probe = key.oldest;
         for _ in 0..self.retention.rows {
-            probe = self.entries[probe as usize].newer;
+            probe = self.newer(probe)?;
         }
-        while probe != NONE && self.entries[probe as usize].time <= watermark && self.entries[oldest as usize].time < in_range {
-            probe = self.entries[probe as usize].newer;
-            self.drop_oldest(slot, freed);
-            oldest = self.keys[slot as usize].oldest;
+        while probe != NONE && key.oldest_time < in_range {
+            let Entry { time, newer, .. } = self.entries.get(probe)?;
+            if time > watermark {
+                break;
+            }
+            probe = newer;
+            self.drop_oldest(slot, key, freed)?;
         }
+        Ok(())
     }
 
     /// Notes that the next snapshot has to write what the key remembers, or to forget it.
-    fn mark(&mut self, slot: u32) {
-        if self.retention.counts && !std::mem::replace(&mut self.keys[slot as usize].changed, true) {
+    fn mark(&mut self, slot: u32, key: &mut Key) {
+        if self.retention.counts && !std::mem::replace(&mut key.changed, true) {
             self.changed.push(slot);
         }
     }
 
-    fn drop_oldest(&mut self, slot: u32, freed: &mut impl FnMut(RowRef)) {
-        self.mark(slot);
-        let key = &mut self.keys[slot as usize];
+    fn drop_oldest(&mut self, slot: u32, key: &mut Key, freed: &mut impl FnMut(RowRef)) -> Result<()> {
+        self.mark(slot, key);
         let id = key.oldest;
-        key.oldest = self.entries[id as usize].newer;
+        key.oldest = self.newer(id)?;
         key.len -= 1;
         key.purged += 1;
         match key.oldest {
             NONE => key.newest = NONE,
             next => {
-                let next = &mut self.entries[next as usize];
-                next.older = NONE;
-                key.oldest_time = next.time;
+                key.oldest_time = self.entries.update(next, |next| {
+                    next.older = NONE;
+                    next.time
+                })?;
             }
         }
         if self.retention.first && key.first == NONE {
             key.first = id;
-            self.entries[id as usize].newer = NONE;
+            self.entries.update(id, |entry| entry.newer = NONE)
         } else {
-            self.release(id, freed);
+            self.release(id, freed)
         }
     }
 
-    fn release(&mut self, id: u32, freed: &mut impl FnMut(RowRef)) {
-        let entry = &mut self.entries[id as usize];
-        freed(entry.row);
-        entry.newer = self.vacant;
-        self.vacant = id;
-    }
-
-    fn forget(&mut self, slot: u32, freed: &mut impl FnMut(RowRef)) {
-        let key = &mut self.keys[slot as usize];
-        let first = key.first;
-        *key = Key { scheduled: key.scheduled, changed: key.changed, ..Key::VACANT };
-        if first != NONE {
-            self.release(first, freed);
-        }
+    fn release(&mut self, id: u32, freed: &mut impl FnMut(RowRef)) -> Result<()> {
+        let newer = std::mem::replace(&mut self.vacant, id);
+        freed(self.entries.update(id, |entry| {
+            entry.newer = newer;
+            entry.row
+        })?);
+        Ok(())
     }
 
     /// Notes when the key has to be looked at again if nothing touches it before.
-    fn schedule(&mut self, slot: u32, newest: Micros) {
-        let key = &mut self.keys[slot as usize];
+    fn schedule(&mut self, slot: u32, key: &mut Key) {
         if key.scheduled {
             return;
         }
         let rows = (key.len as usize > self.retention.rows).then(|| self.retention.range.unwrap_or(0));
         let Some(wait) = [rows, self.retention.ttl].into_iter().flatten().min() else { return };
         key.scheduled = true;
-        self.due.entry(bucket(newest.saturating_add(wait))).or_default().push(slot);
+        self.due.entry(bucket(key.newest_time.saturating_add(wait))).or_default().push(slot);
     }
 
     /// Takes the slots whose deadline the watermark has passed.
-    pub(super) fn take_due(&mut self, watermark: Micros) -> Vec<u32> {
+    pub(super) fn take_due(&mut self, watermark: Micros) -> Result<Vec<u32>> {
         let mut slots = Vec::new();
         while let Some(first) = self.due.first_entry() {
             if *first.key() >= bucket(watermark) {
@@ -271,14 +326,14 @@ impl History {
             slots.append(&mut first.remove());
         }
         for slot in &slots {
-            self.keys[*slot as usize].scheduled = false;
+            self.keys.update(*slot, |key| key.scheduled = false)?;
         }
-        slots
+        Ok(slots)
     }
 
-    /// Bytes in memory, about.
-    pub(super) fn size(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.keys.capacity() * size_of::<Key>()
+    /// What is held, but for the rows.
+    pub(super) fn size(&self) -> StateSize {
+        self.entries.size() + self.keys.size()
     }
 }
 

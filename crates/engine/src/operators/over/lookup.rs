@@ -13,7 +13,7 @@ use super::Frame;
 use super::functions::{Aggregate, Column, Functions, Pick};
 use super::history::{History, NONE};
 use crate::Result;
-use crate::state::row_store::{RowRef, RowStore};
+use crate::state::row_store::{RowRef, RowStore, View};
 
 /// Rows of frames that are gathered at once, about.
 const PORTION: usize = 64 * 1024;
@@ -62,12 +62,12 @@ impl<'a> Lookup<'a> {
     /// Finds what the functions of one row look at.
     pub(super) fn visit(&mut self, row: Current, history: &History, store: &RowStore) -> Result<()> {
         for (pick, found) in self.functions.picks.iter().zip(&mut self.picks) {
-            let id = find(*pick, row, history);
-            found.push((id != NONE).then(|| history.row(id)));
+            let id = find(*pick, row, history)?;
+            found.push((id != NONE).then(|| history.row(id)).transpose()?);
         }
         self.numbers.push(row.number);
         for (frame, found) in self.functions.frames.iter().zip(&mut self.frames) {
-            found.push(*frame, row, history);
+            found.push(*frame, row, history)?;
         }
         if self.frames.iter().any(|f| f.rows.len() >= PORTION) {
             self.aggregate(store)?;
@@ -77,10 +77,12 @@ impl<'a> Lookup<'a> {
 
     /// Aggregates the frames that were collected.
     fn aggregate(&mut self, store: &RowStore) -> Result<()> {
+        let views = self.frames.iter().map(|frames| store.view(frames.rows.iter().copied().map(Some)));
+        let views = views.collect::<Result<Vec<_>>>()?;
         for (aggregate, values) in self.functions.aggregates.iter().zip(&mut self.aggregated) {
             let frames = &self.frames[aggregate.frame];
             if !frames.ends.is_empty() {
-                frames.aggregate(aggregate, store, values)?;
+                frames.aggregate(aggregate, &views[aggregate.frame], values)?;
             }
         }
         for frames in &mut self.frames {
@@ -93,9 +95,13 @@ impl<'a> Lookup<'a> {
     /// The functions' columns for all rows visited.
     pub(super) fn columns(mut self, store: &RowStore) -> Result<Vec<ArrayRef>> {
         self.aggregate(store)?;
+        let views = self.picks.iter().map(|rows| store.view(rows.iter().copied())).collect::<Result<Vec<_>>>()?;
         let columns = self.functions.columns.iter().map(|(column, field)| {
             let array: ArrayRef = match column {
-                Column::Picked { pick, column, default } => picked(store, &self.picks[*pick], *column, default.as_ref())?,
+                Column::Picked { pick, column, default } => {
+                    let found = views[*pick].column(*column)?;
+                    or_default(found, &self.picks[*pick], default.as_ref())?
+                }
                 Column::Number => std::sync::Arc::new(UInt64Array::from(self.numbers.clone())),
                 Column::Aggregate(i) => scalars(std::mem::take(&mut self.aggregated[*i]), field.data_type())?,
             };
@@ -106,67 +112,67 @@ impl<'a> Lookup<'a> {
 }
 
 /// The entry that `pick` names, or [`NONE`].
-fn find(pick: Pick, row: Current, history: &History) -> u32 {
+fn find(pick: Pick, row: Current, history: &History) -> Result<u32> {
     match pick {
         Pick::Back(rows) => back(row.id, rows, history),
         Pick::RowsStart { preceding, until } => {
-            let mut id = back(row.id, until, history);
+            let mut id = back(row.id, until, history)?;
             for _ in until..preceding {
-                match if id == NONE { NONE } else { history.older(id) } {
+                match if id == NONE { NONE } else { history.older(id)? } {
                     NONE => break,
                     older => id = older,
                 }
             }
-            id
+            Ok(id)
         }
         Pick::RangeStart { preceding } => {
-            let from = history.time(row.id).saturating_sub(preceding);
+            let from = history.time(row.id)?.saturating_sub(preceding);
             let mut id = row.id;
             loop {
-                match history.older(id) {
-                    older if older != NONE && history.time(older) >= from => id = older,
-                    _ => break id,
+                match history.older(id)? {
+                    older if older != NONE && history.time(older)? >= from => id = older,
+                    _ => break Ok(id),
                 }
             }
         }
-        Pick::LastPeer => row.last_peer,
+        Pick::LastPeer => Ok(row.last_peer),
         Pick::KeyStart => history.first(row.slot),
     }
 }
 
-fn back(mut id: u32, rows: usize, history: &History) -> u32 {
+fn back(mut id: u32, rows: usize, history: &History) -> Result<u32> {
     for _ in 0..rows {
         if id == NONE {
             break;
         }
-        id = history.older(id);
+        id = history.older(id)?;
     }
-    id
+    Ok(id)
 }
 
 impl Frames {
-    fn push(&mut self, frame: Frame, row: Current, history: &History) {
+    fn push(&mut self, frame: Frame, row: Current, history: &History) -> Result<()> {
         let start = self.rows.len();
         let (mut id, most, from) = match frame {
             Frame::Rows { preceding, until } => {
-                (back(row.id, until, history), preceding.saturating_add(1).saturating_sub(until), i64::MIN)
+                (back(row.id, until, history)?, preceding.saturating_add(1).saturating_sub(until), i64::MIN)
             }
-            Frame::Range { preceding } => (row.last_peer, usize::MAX, history.time(row.id).saturating_sub(preceding)),
+            Frame::Range { preceding } => (row.last_peer, usize::MAX, history.time(row.id)?.saturating_sub(preceding)),
             // Refused when the functions were resolved.
             Frame::Unbounded => (NONE, 0, i64::MIN),
         };
-        while id != NONE && self.rows.len() - start < most && history.time(id) >= from {
-            self.rows.push(history.row(id));
-            id = history.older(id);
+        while id != NONE && self.rows.len() - start < most && history.time(id)? >= from {
+            self.rows.push(history.row(id)?);
+            id = history.older(id)?;
         }
         self.rows[start..].reverse();
         self.ends.push(self.rows.len());
+        Ok(())
     }
 
-    fn aggregate(&self, aggregate: &Aggregate, store: &RowStore, values: &mut Vec<ScalarValue>) -> Result<()> {
-        let arguments = aggregate.arguments.iter().map(|column| store.gather_column(*column, &self.rows));
-        let arguments = arguments.collect::<Result<Vec<_>>>()?;
-        let passing = aggregate.filter.map(|column| store.gather_column(column, &self.rows)).transpose()?;
+    fn aggregate(&self, aggregate: &Aggregate, rows: &View<'_>, values: &mut Vec<ScalarValue>) -> Result<()> {
+        let arguments = aggregate.arguments.iter().map(|column| rows.column(*column)).collect::<Result<Vec<_>>>()?;
+        let passing = aggregate.filter.map(|column| rows.column(column)).transpose()?;
         let passing: Option<&BooleanArray> = passing.as_ref().map(|p| p.as_boolean());
         let mut start = 0;
         for end in &self.ends {
@@ -184,9 +190,8 @@ impl Frames {
     }
 }
 
-/// A kept column of the rows found, `default` where there is none.
-fn picked(store: &RowStore, rows: &[Option<RowRef>], column: usize, default: Option<&ScalarValue>) -> Result<ArrayRef> {
-    let found = store.gather_optional(column, rows)?;
+/// A column of the rows found, with `default` where there is none.
+fn or_default(found: ArrayRef, rows: &[Option<RowRef>], default: Option<&ScalarValue>) -> Result<ArrayRef> {
     let Some(default) = default else { return Ok(found) };
     let is_there = BooleanArray::from_iter(rows.iter().map(|row| Some(row.is_some())));
     Ok(zip(&is_there, &found, &default.to_scalar()?)?)

@@ -33,6 +33,7 @@ use self::task::Task;
 use crate::Result;
 use crate::batch::Port;
 use crate::operator::{Operator, OperatorSpec};
+use crate::state::Backend;
 use crate::time::Micros;
 
 /// Where a frame begins; it always ends at the current row (with its peers of equal time where it is a RANGE).
@@ -147,8 +148,8 @@ impl OperatorSpec for Over {
         lines
     }
 
-    fn create(&self, ports: &[Port]) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Task::new(self, ports)?))
+    fn create(&self, ports: &[Port], backend: &Backend) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Task::new(self, ports, backend)?))
     }
 }
 

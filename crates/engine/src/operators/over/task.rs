@@ -16,6 +16,7 @@ use super::functions::Functions;
 use super::waiting::{Row, Waiting};
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, Output, StatePart, StateSize};
+use crate::state::Backend;
 use crate::state::parts::{Restored, Snapshot};
 use crate::time::{MIN_TIME, Micros};
 use crate::{Error, Result};
@@ -41,9 +42,9 @@ pub(super) struct Task {
 
 impl Task {
     /// With empty state, for the outputs that somebody takes.
-    pub(super) fn new(over: &Over, ports: &[Port]) -> Result<Self> {
+    pub(super) fn new(over: &Over, ports: &[Port], backend: &Backend) -> Result<Self> {
         let functions = Arc::new(Functions::new(over)?);
-        let evaluator = |order| Evaluator::new(over, functions.clone(), order);
+        let evaluator = |order| Evaluator::new(over, functions.clone(), order, backend);
         let update = ports.contains(&Port::Update).then(|| evaluator(Order::Arrival)).transpose()?;
         let append = ports.contains(&Port::Rows).then(|| evaluator(Order::Time)).transpose()?;
         let append = append.map(|evaluator| Final { waiting: Waiting::new(over.input.clone()), evaluator });
@@ -104,10 +105,7 @@ impl Operator for Task {
     fn state_size(&self) -> StateSize {
         let update = self.update.as_ref().map(Evaluator::size);
         let append = self.append.as_ref().map(|a| [a.waiting.size(), a.evaluator.size()]);
-        update
-            .into_iter()
-            .chain(append.into_iter().flatten())
-            .fold(StateSize::default(), |sum, part| StateSize { rows: sum.rows + part.rows, bytes: sum.bytes + part.bytes })
+        update.into_iter().chain(append.into_iter().flatten()).fold(StateSize::default(), |sum, part| sum + part)
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
@@ -131,8 +129,9 @@ impl Operator for Task {
         if let Some(append) = &mut self.append {
             append.evaluator.restore(&mut state, self.watermark)?;
             for part in state.section()? {
-                let times = self.time.evaluate(&part.rows)?.into_array(part.rows.num_rows())?;
-                append.waiting.restore(part, as_timestamp_microsecond_array(&times)?.values(), self.watermark)?;
+                let rows = part.rows.load()?;
+                let times = self.time.evaluate(&rows)?.into_array(rows.num_rows())?;
+                append.waiting.restore((part.number, rows), as_timestamp_microsecond_array(&times)?.values(), self.watermark)?;
             }
         }
         state.finish()

@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use crate::Result;
 use crate::operator::StateSize;
 use crate::state::live::Live;
-use crate::state::parts::{self, SavedPart, Snapshot};
+use crate::state::parts::{self, Snapshot};
 use crate::state::unshared::unshared;
 use crate::time::Micros;
 
@@ -146,7 +146,7 @@ impl Waiting {
 
     /// What is held.
     pub(super) fn size(&self) -> StateSize {
-        StateSize { rows: self.size.rows, bytes: self.size.bytes + self.size.rows * size_of::<Row>() as u64 }
+        StateSize { bytes: self.size.bytes + self.size.rows * size_of::<Row>() as u64, ..self.size }
     }
 
     /// Adds a section to a snapshot, in the order of arrival.
@@ -197,16 +197,16 @@ impl Waiting {
     ///
     /// # Errors
     /// Rows of another schema.
-    pub(super) fn restore(&mut self, part: SavedPart, times: &[Micros], watermark: Micros) -> Result<()> {
-        parts::expect(&part.rows, &self.schema)?;
+    pub(super) fn restore(&mut self, (number, rows): (u64, RecordBatch), times: &[Micros], watermark: Micros) -> Result<()> {
+        parts::expect(&rows, &self.schema)?;
         let mut waiting = 0;
         for (arrival, time) in (self.arrived..).zip(times).filter(|(_, time)| **time >= watermark) {
             self.buckets.entry(bucket(*time)).or_default().push(Row { time: *time, arrival });
             waiting += 1;
         }
         self.size.rows += waiting as u64;
-        self.size.bytes += bytes(&part.rows);
-        self.batches.push_back(Arrived { number: Some(part.number), from: self.arrived, rows: part.rows, waiting });
+        self.size.bytes += bytes(&rows);
+        self.batches.push_back(Arrived { number: Some(number), from: self.arrived, rows, waiting });
         self.arrived += times.len() as u64;
         Ok(())
     }

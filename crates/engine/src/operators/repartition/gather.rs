@@ -11,6 +11,7 @@ use super::record::Codec;
 use crate::batch::{Batch, Port};
 use crate::operator::{Operator, OperatorSpec, Output, StatePart};
 use crate::planted::{Fault, is_planted};
+use crate::state::Backend;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 use crate::{Error, Result};
 
@@ -40,7 +41,7 @@ impl OperatorSpec for Gather {
         vec!["watermark: the least of all tasks of the stage before".into()]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Gathering { codec: self.codec.clone(), told: Vec::new(), least: MIN_TIME }))
     }
 }
@@ -110,8 +111,9 @@ impl Operator for Gathering {
     }
 
     fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
-        let column = state.first().and_then(|part| part.rows.columns().first());
-        let column = column.ok_or_else(|| Error::permanent("the state of a repartition is not as it was written"))?;
+        let wrong = || Error::permanent("the state of a repartition is not as it was written");
+        let rows = state.first().ok_or_else(wrong)?.rows.load()?;
+        let column = rows.columns().first().ok_or_else(wrong)?;
         if !is_planted(Fault::ToldWatermarksNotRestored) {
             self.told = as_int64_array(column)?.iter().collect();
         }

@@ -14,6 +14,7 @@ use super::record::{Codec, Head, record_schema};
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, OperatorSpec, Output, Seat, StatePart};
 use crate::operators::sql_text;
+use crate::state::Backend;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 use crate::{Error, Result};
 
@@ -63,7 +64,7 @@ impl OperatorSpec for Scatter {
         vec![by, format!("columns {}", columns.join(", "))]
     }
 
-    fn create(&self, _ports: &[Port]) -> Result<Box<dyn Operator>> {
+    fn create(&self, _ports: &[Port], _backend: &Backend) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Scattering {
             codec: self.codec.clone(),
             keys: self.keys.clone(),
@@ -240,8 +241,9 @@ impl Operator for Scattering {
     fn restore(&mut self, state: Vec<StatePart>) -> Result<()> {
         let wrong = || Error::permanent("the state of a repartition is not as it was written");
         let [part] = &state[..] else { return Err(wrong()) };
+        let rows = part.rows.load()?;
         let value = |i: usize| -> Result<Option<Micros>> {
-            let column = as_int64_array(part.rows.columns().get(i).ok_or_else(wrong)?)?;
+            let column = as_int64_array(rows.columns().get(i).ok_or_else(wrong)?)?;
             Ok(if column.is_empty() { return Err(wrong()) } else { column.is_valid(0).then(|| column.value(0)) })
         };
         self.watermark = value(0)?.unwrap_or(MIN_TIME);

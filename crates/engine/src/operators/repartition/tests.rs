@@ -13,6 +13,7 @@ use super::record::{Codec, Head};
 use super::{Gather, Scatter};
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, OperatorSpec, Output, Seat};
+use crate::state::Backend;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 
 /// Key, event time, and a number that tells the row from all others.
@@ -41,13 +42,13 @@ fn scatter() -> Scatter {
 }
 
 fn scattering(seat: Seat) -> Box<dyn Operator> {
-    let mut operator = scatter().create(&[Port::Rows]).unwrap();
+    let mut operator = scatter().create(&[Port::Rows], &Backend::Memory).unwrap();
     operator.begin(seat).unwrap();
     operator
 }
 
 fn gathering() -> Box<dyn Operator> {
-    Gather::new(schema()).unwrap().create(&[Port::Rows]).unwrap()
+    Gather::new(schema()).unwrap().create(&[Port::Rows], &Backend::Memory).unwrap()
 }
 
 /// An epoch of a task: gives its records, by partition.
@@ -190,7 +191,7 @@ fn late_rows_are_counted_and_go_no_further() {
 #[test]
 fn records_stay_below_what_brokers_take() {
     let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
-    let mut operator = Scatter::new(schema.clone(), Vec::new()).unwrap().create(&[]).unwrap();
+    let mut operator = Scatter::new(schema.clone(), Vec::new()).unwrap().create(&[], &Backend::Memory).unwrap();
     operator.begin(Seat { number: 0, of: 1, partitions: 2 }).unwrap();
     // A few large rows among many small ones.
     let texts = (0..20_000).map(|i| if (500..510).contains(&i) { "x".repeat(300_000) } else { format!("row {i}") });
@@ -236,7 +237,8 @@ fn what_is_no_record_is_told() {
 fn a_key_stays_where_it_is() {
     let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("n", DataType::Int64, false)]));
     let key = |i: usize, name: &str| Arc::new(Column::new(name, i)) as Arc<dyn PhysicalExpr>;
-    let mut operator = Scatter::new(schema.clone(), vec![key(0, "k"), key(1, "n")]).unwrap().create(&[]).unwrap();
+    let mut operator =
+        Scatter::new(schema.clone(), vec![key(0, "k"), key(1, "n")]).unwrap().create(&[], &Backend::Memory).unwrap();
     operator.begin(Seat { number: 0, of: 1, partitions: 1000 }).unwrap();
     let places = [(Some("Electronics"), 1), (Some(""), -5), (None, 0), (Some("a text of more than thirty-two bytes, here"), 7)]
         .map(|(text, number)| {

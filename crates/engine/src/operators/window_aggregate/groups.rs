@@ -14,13 +14,18 @@ use arrow::compute::take;
 use super::accumulators::{Accumulators, Arguments, Layout};
 use crate::Result;
 use crate::operator::StateSize;
+use crate::state::Backend;
+use crate::state::array::{Array, Record};
 use crate::state::parts::{SavedPart, Snapshot};
 use crate::state::row_store::{RowRef, RowStore};
 
 /// Accumulators that took so many batches go cold: some hold on to their input until then.
 const MAX_BATCHES: usize = 1024;
+/// So do those of so many groups, where memory must stay bounded.
+const MAX_HOT: usize = 64 * 1024;
 const NOWHERE: u32 = u32::MAX;
 const NO_ROW: RowRef = RowRef { segment: NOWHERE, row: NOWHERE };
+const EMPTY: Place = Place { hot: NOWHERE, cold: NO_ROW };
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -28,6 +33,18 @@ struct Place {
     hot: u32,
     /// Row of the state, or [`NO_ROW`].
     cold: RowRef,
+}
+
+impl Record for Place {
+    type Words = [u32; 3];
+
+    fn words(&self) -> Self::Words {
+        [self.hot, self.cold.segment, self.cold.row]
+    }
+
+    fn of([hot, segment, row]: Self::Words) -> Self {
+        Self { hot, cold: RowRef { segment, row } }
+    }
 }
 
 /// The aggregates of many groups.
@@ -41,8 +58,10 @@ pub(super) struct Groups {
     /// Hot numbers whose group was absorbed, and into which hot number; in that order.
     absorbed: Vec<(u32, u32)>,
     batches: usize,
-    places: Vec<Place>,
+    places: Array<Place>,
     store: RowStore,
+    /// Whether hot groups must stay few.
+    is_bounded: bool,
 }
 
 /// The groups that [`Groups::cool`] wrote back, with their states.
@@ -53,10 +72,18 @@ pub(super) struct Cooled {
 }
 
 impl Groups {
-    pub(super) fn new(layout: Arc<Layout>) -> Result<Self> {
-        let store = RowStore::new(layout.state().clone());
-        let accumulators = layout.accumulators()?;
-        Ok(Self { layout, accumulators, hot: Vec::new(), fed: 0, absorbed: Vec::new(), batches: 0, places: Vec::new(), store })
+    pub(super) fn new(layout: Arc<Layout>, backend: &Backend) -> Result<Self> {
+        Ok(Self {
+            accumulators: layout.accumulators()?,
+            hot: Vec::new(),
+            fed: 0,
+            absorbed: Vec::new(),
+            batches: 0,
+            places: Array::new(backend),
+            store: RowStore::new(layout.state().clone(), backend)?,
+            is_bounded: backend.is_disk(),
+            layout,
+        })
     }
 
     /// Makes the groups of some rows hot, and writes the hot number of each row into `indices`. The caller then updates with
@@ -68,12 +95,13 @@ impl Groups {
         indices.clear();
         for group in groups {
             if group as usize >= self.places.len() {
-                self.places.resize(group as usize + 1, Place { hot: NOWHERE, cold: NO_ROW });
+                self.places.grow(group as usize + 1, EMPTY)?;
             }
-            let place = &mut self.places[group as usize];
+            let mut place = self.places.get(group)?;
             if place.hot == NOWHERE {
                 place.hot = self.hot.len() as u32;
                 self.hot.push(group);
+                self.places.set(group, place)?;
             }
             indices.push(place.hot as usize);
         }
@@ -85,10 +113,13 @@ impl Groups {
     fn warm(&mut self, groups: impl Iterator<Item = u32>) -> Result<()> {
         let (mut cold, mut targets) = (Vec::new(), Vec::new());
         for group in groups {
-            let Some(place) = self.places.get_mut(group as usize) else { continue };
+            if group as usize >= self.places.len() {
+                continue;
+            }
+            let place = self.places.get(group)?;
             if place.cold != NO_ROW {
-                cold.push(std::mem::replace(&mut place.cold, NO_ROW));
-                place.hot = self.hot.len() as u32;
+                cold.push(place.cold);
+                self.places.set(group, Place { hot: self.hot.len() as u32, cold: NO_ROW })?;
                 targets.push(self.hot.len());
                 self.hot.push(group);
             }
@@ -113,9 +144,11 @@ impl Groups {
     pub(super) fn absorb(&mut self, merged: &[(u32, u32)]) -> Result<()> {
         let (mut cold, mut targets) = (Vec::new(), Vec::new());
         for (from, into) in merged {
-            let target = self.places[*into as usize].hot;
-            let Some(place) = self.places.get_mut(*from as usize) else { continue };
-            let place = std::mem::replace(place, Place { hot: NOWHERE, cold: NO_ROW });
+            let target = self.places.get(*into)?.hot;
+            if *from as usize >= self.places.len() {
+                continue;
+            }
+            let place = self.places.update(*from, |place| std::mem::replace(place, EMPTY))?;
             if place.cold != NO_ROW {
                 cold.push(place.cold);
                 targets.push(target as usize);
@@ -134,9 +167,9 @@ impl Groups {
         self.accumulators.update(arguments, indices, self.hot.len())
     }
 
-    /// Whether so much input is held that the groups should go cold.
+    /// Whether so much is held that the groups should go cold.
     pub(super) fn is_overheated(&self) -> bool {
-        self.batches >= MAX_BATCHES
+        self.batches >= MAX_BATCHES || self.is_bounded && self.hot.len() >= MAX_HOT
     }
 
     /// Whether rows came since the last [`Groups::cool`].
@@ -152,11 +185,11 @@ impl Groups {
         let groups = std::mem::take(&mut self.hot);
         let states = self.accumulators.take_states(&self.layout)?;
         let segment = self.store.append(states.clone(), &groups)?;
-        for (row, group) in groups.iter().enumerate() {
-            self.places[*group as usize] = Place { hot: NOWHERE, cold: RowRef { segment, row: row as u32 } };
+        for (row, group) in (0..).zip(&groups) {
+            self.places.set(*group, Place { hot: NOWHERE, cold: RowRef { segment, row } })?;
         }
         let places = &mut self.places;
-        self.store.compact(&mut |group, _, to| places[group as usize].cold = to)?;
+        self.store.compact(&mut |group, _, cold| places.update(group, |place| place.cold = cold))?;
         Ok(Cooled { groups, states })
     }
 
@@ -173,7 +206,7 @@ impl Groups {
             parts[from as usize] = parts[into as usize];
         }
         for group in &parts {
-            self.places[*group as usize].hot = NOWHERE;
+            self.places.update(*group, |place| place.hot = NOWHERE)?;
         }
         let mut indices = Vec::with_capacity(parts.len());
         self.touch(parts.into_iter(), &mut indices)?;
@@ -193,7 +226,7 @@ impl Groups {
 
     /// The states of cold groups.
     fn cold_states(&self, groups: &[u32]) -> Result<RecordBatch> {
-        self.store.gather(&groups.iter().map(|g| self.places[*g as usize].cold).collect::<Vec<_>>())
+        self.store.gather(&groups.iter().map(|g| Ok(self.places.get(*g)?.cold)).collect::<Result<Vec<_>>>()?)
     }
 
     fn evaluate(&self, states: &RecordBatch) -> Result<Vec<ArrayRef>> {
@@ -203,17 +236,17 @@ impl Groups {
         fresh.take_values()
     }
 
-    /// The values of the groups `0..count`, in order; nothing is left after that.
+    /// The values of the groups `0..count`, in order; nothing may be done with them after that.
     pub(super) fn finish(&mut self, count: u32) -> Result<Vec<ArrayRef>> {
         let mut indices = Vec::with_capacity(count as usize);
         self.touch(0..count, &mut indices)?;
         self.unite()?;
         let values = self.accumulators.take_values()?;
         let in_order = self.hot.iter().zip(0..).all(|(group, i)| *group == i);
-        let order = UInt32Array::from_iter_values((0..count).map(|group| self.places[group as usize].hot));
+        let order = (0..count).map(|group| Ok(self.places.get(group)?.hot)).collect::<Result<Vec<_>>>()?;
+        let order = UInt32Array::from(order);
         self.hot.clear();
         self.fed = 0;
-        self.places.clear();
         if in_order { Ok(values) } else { Ok(values.iter().map(|v| take(v, &order, None)).collect::<Result<_, _>>()?) }
     }
 
@@ -228,26 +261,25 @@ impl Groups {
     /// Takes up what [`save`](Groups::save) gave, as cold groups.
     pub(super) fn restore(&mut self, saved: Vec<SavedPart>) -> Result<()> {
         self.store.restore(saved)?;
-        let (refs, groups) = self.store.live();
-        let count = groups.iter().max().map_or(0, |most| *most as usize + 1);
-        self.places.resize(count, Place { hot: NOWHERE, cold: NO_ROW });
-        for (cold, group) in refs.into_iter().zip(groups) {
-            self.places[group as usize].cold = cold;
+        let Self { store, places, .. } = self;
+        store.for_each_live(&mut |refs, groups| {
+            places.grow(groups.iter().max().map_or(0, |most| *most as usize + 1), EMPTY)?;
+            refs.iter().zip(groups).try_for_each(|(cold, group)| places.set(*group, Place { hot: NOWHERE, cold: *cold }))
+        })
+    }
+
+    /// Empties a cold group.
+    pub(super) fn free(&mut self, group: u32) -> Result<()> {
+        let place = self.places.update(group, |place| std::mem::replace(place, EMPTY))?;
+        if place.cold != NO_ROW {
+            self.store.free(place.cold);
         }
         Ok(())
     }
 
-    /// Empties a cold group.
-    pub(super) fn free(&mut self, group: u32) {
-        let place = std::mem::replace(&mut self.places[group as usize], Place { hot: NOWHERE, cold: NO_ROW });
-        if place.cold != NO_ROW {
-            self.store.free(place.cold);
-        }
-    }
-
-    /// Bytes in memory, about.
-    pub(super) fn bytes(&self) -> u64 {
-        let StateSize { bytes, .. } = self.store.size();
-        bytes + (self.accumulators.bytes() + self.places.capacity() * size_of::<Place>()) as u64
+    /// What is held, but for the count of groups.
+    pub(super) fn size(&self) -> StateSize {
+        let all = self.store.size() + self.places.size();
+        StateSize { rows: 0, bytes: all.bytes + self.accumulators.bytes() as u64, ..all }
     }
 }

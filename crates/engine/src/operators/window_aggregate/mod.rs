@@ -32,6 +32,7 @@ use self::session::Sessions;
 use self::windows::Windows;
 use crate::batch::Port;
 use crate::operator::{Operator, OperatorSpec};
+use crate::state::Backend;
 use crate::time::Micros;
 use crate::{Error, Result};
 
@@ -146,8 +147,8 @@ impl OperatorSpec for WindowAggregate {
         (0..self.keys.len()).collect()
     }
 
-    fn create(&self, ports: &[Port]) -> Result<Box<dyn Operator>> {
-        let plan = Arc::new(self.shared(ports)?);
+    fn create(&self, ports: &[Port], backend: &Backend) -> Result<Box<dyn Operator>> {
+        let plan = Arc::new(self.shared(ports, backend)?);
         Ok(match &self.window {
             Window::Session { key, time, gap } => {
                 let window = WindowKey::of_struct(*key, &self.keys[*key].1)?;
@@ -174,7 +175,7 @@ impl WindowAggregate {
         }
     }
 
-    fn shared(&self, ports: &[Port]) -> Result<Shared> {
+    fn shared(&self, ports: &[Port], backend: &Backend) -> Result<Shared> {
         Ok(Shared {
             keys: self.keys.clone(),
             layout: Arc::new(Layout::new(self.aggregates.clone())?),
@@ -182,6 +183,7 @@ impl WindowAggregate {
             output: self.output.clone(),
             finals: ports.contains(&Port::Rows),
             updates: ports.contains(&Port::Update),
+            backend: backend.clone(),
         })
     }
 }
@@ -204,6 +206,8 @@ struct Shared {
     finals: bool,
     /// Whether somebody takes updates.
     updates: bool,
+    /// Where state is kept.
+    backend: Backend,
 }
 
 impl Shared {

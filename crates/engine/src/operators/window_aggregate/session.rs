@@ -86,8 +86,9 @@ impl Sessions {
         if gap <= 0 {
             return Err(Error::invalid("session(time, gap): the gap must be positive"));
         }
-        let groups = Groups::new(plan.layout.clone())?;
-        let keys = Keys::new(plan.key_fields(window.key()))?;
+        let groups = Groups::new(plan.layout.clone(), &plan.backend)?;
+        let keys = Keys::new(plan.key_fields(window.key()), &plan.backend)?;
+        let saved = Latest::new(saved::schema(), &plan.backend)?;
         Ok(Self {
             plan,
             window,
@@ -104,7 +105,7 @@ impl Sessions {
             next_seen: 0,
             watermark: MIN_TIME,
             changed: Vec::new(),
-            saved: Latest::new(saved::schema()),
+            saved,
             next_part: 0,
         })
     }
@@ -302,7 +303,7 @@ impl Sessions {
                 output::append(self.plan.having.as_ref(), &rows, out)?;
             }
             for id in ids {
-                self.groups.free(*id);
+                self.groups.free(*id)?;
                 self.mark(*id);
                 let session = &mut self.sessions[*id as usize];
                 session.open = false;
@@ -354,8 +355,9 @@ impl Operator for Sessions {
 
     fn state_size(&self) -> StateSize {
         let sessions = self.sessions.capacity() * size_of::<Session>() + self.of_key.capacity() * size_of::<Vec<u32>>();
-        let bytes = self.groups.bytes() + self.saved.bytes() + (self.keys.bytes() + sessions) as u64;
-        StateSize { rows: self.closing.len() as u64, bytes }
+        let sessions = StateSize { bytes: sessions as u64, ..StateSize::default() };
+        let all = self.groups.size() + self.saved.size() + self.keys.size() + sessions;
+        StateSize { rows: self.closing.len() as u64, ..all }
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {

@@ -5,15 +5,16 @@
 //! only for a window whose end is past the watermark; at the end of an epoch a table is hot only if nobody takes updates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::FieldRef;
 
-use super::accumulators::{Arguments, Layout};
+use super::accumulators::Arguments;
 use super::groups::{Cooled, Groups};
-use super::output::{self, Span, WindowKey};
+use super::output::{self, MAX_ROWS, Span, WindowKey};
 use super::{Shared, saved};
 use crate::Result;
 use crate::batch::{Batch, Change};
@@ -63,8 +64,8 @@ struct Split {
 impl Windows {
     pub(super) fn new(plan: Arc<Shared>, window: WindowKey) -> Result<Self> {
         let key_fields = plan.key_fields(window.key());
-        // Refuses unsupported keys now rather than at the first row.
-        Keys::new(key_fields.clone())?;
+        // Refuses what cannot be kept now rather than at the first row.
+        Table::new(key_fields.clone(), &plan)?;
         Ok(Self {
             plan,
             window,
@@ -149,7 +150,7 @@ impl Windows {
 
     fn add(&mut self, span: Span, keys: &[ArrayRef], arguments: &Arguments, count: usize) -> Result<()> {
         if !self.tables.contains_key(&span) {
-            self.tables.insert(span, Table::new(self.key_fields.clone(), self.plan.layout.clone())?);
+            self.tables.insert(span, Table::new(self.key_fields.clone(), &self.plan)?);
         }
         let Some(table) = self.tables.get_mut(&span) else { return Ok(()) };
         table.keys.insert(keys, count, &mut self.slots)?;
@@ -169,10 +170,9 @@ impl Windows {
                 table.send(&self.plan, &self.window, span, &cooled, out)?;
             }
         }
-        let size = StateSize { rows: table.keys.len() as u64, bytes: table.groups.bytes() + table.keys.bytes() as u64 };
+        let size = table.groups.size() + table.keys.size();
         let before = std::mem::replace(&mut table.size, size);
-        self.size.rows = self.size.rows + size.rows - before.rows;
-        self.size.bytes = self.size.bytes + size.bytes - before.bytes;
+        self.size = self.size + size - before;
         Ok(())
     }
 
@@ -181,21 +181,42 @@ impl Windows {
             self.settle(span, out)?;
         }
         let Some(mut table) = self.tables.remove(&span) else { return Ok(()) };
-        self.size.rows -= table.size.rows;
-        self.size.bytes -= table.size.bytes;
-        if self.plan.finals {
-            let count = table.keys.len() as u32;
-            let values = table.groups.finish(count)?;
-            let rows = self.plan.rows(&self.window, &vec![span; count as usize], table.keys.columns(0..count)?, values)?;
-            output::append(self.plan.having.as_ref(), &rows, out)?;
+        self.size = self.size - table.size;
+        if !self.plan.finals {
+            return Ok(());
+        }
+        let count = table.keys.len() as u32;
+        if self.plan.backend.is_disk() {
+            return self.give_in_portions(&mut table, (span, count), out);
+        }
+        let values = table.groups.finish(count)?;
+        self.give((span, 0..count), &table.keys, values, out)
+    }
+
+    /// Gives the final rows of some groups.
+    fn give(&self, (span, groups): (Span, Range<u32>), keys: &Keys, values: Vec<ArrayRef>, out: &mut Output) -> Result<()> {
+        let rows = self.plan.rows(&self.window, &vec![span; groups.len()], keys.columns(groups)?, values)?;
+        output::append(self.plan.having.as_ref(), &rows, out)
+    }
+
+    /// Gives the final rows of a window, without all of its groups in memory at once.
+    fn give_in_portions(&self, table: &mut Table, (span, count): (Span, u32), out: &mut Output) -> Result<()> {
+        if table.groups.is_hot() {
+            table.groups.cool()?;
+        }
+        for from in (0..count).step_by(MAX_ROWS) {
+            let groups = from..count.min(from + MAX_ROWS as u32);
+            let values = table.groups.cold_values(&groups.clone().collect::<Vec<_>>())?;
+            self.give((span, groups), &table.keys, values, out)?;
         }
         Ok(())
     }
 }
 
 impl Table {
-    fn new(key_fields: Vec<FieldRef>, layout: Arc<Layout>) -> Result<Self> {
-        let (keys, groups) = (Keys::new(key_fields)?, Groups::new(layout)?);
+    fn new(key_fields: Vec<FieldRef>, plan: &Shared) -> Result<Self> {
+        let Shared { layout, backend, .. } = plan;
+        let (keys, groups) = (Keys::new(key_fields, backend)?, Groups::new(layout.clone(), backend)?);
         Ok(Self { keys, groups, sent: Vec::new(), size: StateSize::default() })
     }
 
@@ -275,7 +296,7 @@ impl Operator for Windows {
         let Some(mut state) = Restored::new(state)? else { return Ok(()) };
         (self.watermark, self.next_part) = (state.watermark, state.next);
         for (span, sent) in saved::read_tables(&state.whole()?)? {
-            let mut table = Table::new(self.key_fields.clone(), self.plan.layout.clone())?;
+            let mut table = Table::new(self.key_fields.clone(), &self.plan)?;
             table.keys.restore(state.section()?)?;
             table.groups.restore(state.section()?)?;
             table.sent = sent;

@@ -19,6 +19,8 @@ pub struct CheckpointWritten<'a> {
     pub epoch: u64,
     /// Its size.
     pub bytes: u64,
+    /// The sinks that have not made all before it safe: it holds what they lack.
+    pub behind: &'a [&'a str],
     /// How long writing took.
     pub nanos: u64,
     /// Now.
@@ -31,8 +33,18 @@ impl Event for CheckpointWritten<'_> {
     }
 
     fn log(&self) {
-        let Self { task, epoch, bytes, nanos, .. } = self;
-        debug!(event = "checkpoint_written", task, epoch, bytes, seconds = *nanos as f64 / 1e9, "checkpoint written");
+        let Self { task, epoch, bytes, behind, nanos, .. } = self;
+        let seconds = *nanos as f64 / 1e9;
+        match behind {
+            [] => debug!(event = "checkpoint_written", task, epoch, bytes, seconds, "checkpoint written"),
+            _ => {
+                let behind = behind.join(", ");
+                debug!(
+                    event = "checkpoint_written",
+                    task, epoch, bytes, seconds, behind, "checkpoint written, with outputs for {behind}"
+                );
+            }
+        }
     }
 }
 

@@ -96,8 +96,10 @@ impl Event for LateRows<'_> {
 pub struct BadRecords<'a> {
     /// The source.
     pub node: &'a NodeStats,
-    /// The partition.
-    pub partition: u32,
+    /// The source, with the topic where it has several, and the partition there.
+    pub origin: (&'a str, u32),
+    /// The clock of their epoch.
+    pub clock: Micros,
     /// The records; at least one.
     pub records: &'a [BadRecord],
     /// What becomes of them.
@@ -108,12 +110,12 @@ pub struct BadRecords<'a> {
 
 impl Event for BadRecords<'_> {
     fn count(&self) {
-        self.node.add_bad(self.records);
+        self.node.add_bad(self.origin, self.clock, self.records);
     }
 
     fn log(&self) {
         let Some(BadRecord { reason, detail, offset, .. }) = self.records.first() else { return };
-        let (source, partition, records) = (&self.node.name, self.partition, self.records.len());
+        let ((source, partition), records) = (self.origin, self.records.len());
         let fate = match self.fate {
             OnBadRecord::Fail => return, // The error that stops the pipeline says all.
             OnBadRecord::Drop => "dropped",

@@ -1,11 +1,12 @@
 //! Counts of a running pipeline: what metrics, progress and health are made of.
 //!
 //! Invariants: written once per chunk, epoch or acknowledgement, with atomics (bad records by reason excepted: a lock that
-//! only fetches with bad records take); read by anyone at any time; reading changes nothing, but for
+//! only fetches with bad records take; and the [`newest`] rows); read by anyone at any time; reading changes nothing, but for
 //! [`EventTimes::take_range`]. Counts are each right by themselves, two of them may be of different moments.
 
 pub mod histogram;
 mod journal;
+pub mod newest;
 mod node;
 mod partition;
 mod sink;
@@ -16,7 +17,8 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use histogram::{Histogram, HistogramCounts};
 pub use journal::JournalStats;
-pub use node::{NodeStats, Role};
+pub use newest::{Newest, Passed};
+pub use node::{BadSample, NodeStats, Role};
 pub use partition::{EventTimes, PartitionStats};
 pub use sink::{CheckpointStats, SinkStats};
 pub use task::{Phase, PhaseTimes, TaskStats, ThreadRole, ThreadState, ThreadStats};
@@ -43,6 +45,8 @@ pub struct PipelineStats {
     pub journal: JournalStats,
     /// Asked to stop, or failed: no more is read.
     pub stopping: AtomicBool,
+    /// Asked to pause: nothing is read until it is asked to go on.
+    pub paused: AtomicBool,
     failure: OnceLock<String>,
     threads: task::Threads,
 }
@@ -66,6 +70,7 @@ impl PipelineStats {
             checkpoints: CheckpointStats::default(),
             journal: JournalStats::default(),
             stopping: AtomicBool::default(),
+            paused: AtomicBool::default(),
             failure: OnceLock::new(),
             threads: task::Threads::default(),
         }

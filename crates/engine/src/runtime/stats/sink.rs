@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use super::histogram::Histogram;
+use super::newest::Newest;
 use crate::graph::NodeId;
 use crate::time::Micros;
 
@@ -44,6 +45,8 @@ pub struct SinkStats {
     /// From the time of an epoch's newest record to the sink's acknowledgement of that epoch; one observation an epoch that
     /// read records with a time, whether or not it gave this sink rows.
     pub latency: Histogram,
+    /// The newest rows that were committed for it.
+    pub newest: Newest,
     last_acknowledged: AtomicI64,
     failing_since: AtomicI64,
 }
@@ -66,6 +69,7 @@ impl SinkStats {
             flush_nanos: AtomicU64::default(),
             flush_duration: Histogram::default(),
             latency: Histogram::default(),
+            newest: Newest::default(),
             last_acknowledged: AtomicI64::new(NEVER),
             failing_since: AtomicI64::new(NEVER),
         }

@@ -8,10 +8,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::operator::StatePart;
 use crate::state::parts::Restored;
-use crate::state::parts::lives::{Ledger, written_and_read};
+use crate::state::parts::lives::{Ledger, on_disk, written_and_read};
 
 fn keys() -> Keys {
-    Keys::new(vec![Arc::new(Field::new("s", DataType::Utf8, true)), Arc::new(Field::new("n", DataType::Int64, true))]).unwrap()
+    keys_in(&Backend::Memory)
+}
+
+fn keys_in(backend: &Backend) -> Keys {
+    let fields = [Field::new("s", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
+    Keys::new(fields.map(Arc::new).into(), backend).unwrap()
 }
 
 fn insert(keys: &mut Keys, rows: &[(Option<&str>, Option<i64>)]) -> Vec<u32> {
@@ -53,7 +58,7 @@ fn dropped_keys_give_their_slots_and_their_bytes_back() {
 
 #[test]
 fn without_columns_there_is_one_key() {
-    let mut keys = Keys::new(Vec::new()).unwrap();
+    let mut keys = Keys::new(Vec::new(), &Backend::Memory).unwrap();
     let mut slots = Vec::new();
     keys.insert(&[], 3, &mut slots).unwrap();
     assert_eq!(slots, [0, 0, 0]);
@@ -66,8 +71,8 @@ fn save(keys: &mut Keys, next: &mut u64) -> Vec<StatePart> {
     snapshot.finish(0).unwrap()
 }
 
-fn restored(parts: Vec<StatePart>) -> Keys {
-    let mut keys = keys();
+fn restored(parts: Vec<StatePart>, backend: &Backend) -> Keys {
+    let mut keys = keys_in(backend);
     keys.restore(Restored::new(written_and_read(parts)).unwrap().unwrap().section().unwrap()).unwrap();
     keys
 }
@@ -97,8 +102,9 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     /// A new key takes the least slot that is free: so what is restored goes on as what was not.
     #[test]
-    fn keys_equal_a_map_that_gives_the_least_free_slot(steps in prop::collection::vec(step(), 1..40)) {
-        let (mut keys, mut model) = (keys(), std::collections::BTreeMap::<u16, u32>::new());
+    fn keys_equal_a_map_that_gives_the_least_free_slot(steps in prop::collection::vec(step(), 1..40), disk in any::<bool>()) {
+        let backend = || if disk { on_disk() } else { Backend::Memory };
+        let (mut keys, mut model) = (keys_in(&backend()), std::collections::BTreeMap::<u16, u32>::new());
         let (mut next, mut ledger) = (0, Ledger::default());
         for step in steps {
             match step {
@@ -122,7 +128,7 @@ proptest! {
                 Step::Restart => {
                     let parts = save(&mut keys, &mut next);
                     ledger.note(&parts);
-                    keys = restored(parts);
+                    keys = restored(parts, &backend());
                 }
             }
             prop_assert_eq!(keys.len(), model.len());
@@ -153,7 +159,14 @@ fn segments_of_many_snapshots_stay_few_and_keys_are_written_a_few_times() {
 fn the_row_format_is_the_one_that_checkpoints_are_written_in() {
     let mut keys = keys();
     insert(&mut keys, &[(Some("ab"), Some(-7)), (None, Some(1)), (Some(""), None)]);
-    let hex = |slot| keys.bytes_of(slot).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |slot| {
+        keys.segments
+            .bytes_of(&keys.keys.get(slot).unwrap())
+            .unwrap()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     assert_eq!(
         [hex(0), hex(1), hex(2)],
         ["02616200000000000002017ffffffffffffff9", "00018000000000000001", "01000000000000000000"]
@@ -162,7 +175,7 @@ fn the_row_format_is_the_one_that_checkpoints_are_written_in() {
 
 #[test]
 fn keys_of_other_columns_are_refused() {
-    let mut numbers = Keys::new(vec![Arc::new(Field::new("n", DataType::Int64, true))]).unwrap();
+    let mut numbers = Keys::new(vec![Arc::new(Field::new("n", DataType::Int64, true))], &Backend::Memory).unwrap();
     numbers.insert(&[Arc::new(Int64Array::from(vec![1]))], 1, &mut Vec::new()).unwrap();
     let mut parts = Restored::new(written_and_read(save(&mut numbers, &mut 0))).unwrap().unwrap();
     assert!(keys().restore(parts.section().unwrap()).is_err());

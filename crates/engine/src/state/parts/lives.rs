@@ -11,6 +11,7 @@ use super::*;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Checkpoints, MemoryStorage, Origin};
 use crate::operator::{Operator, Output, StateSize};
+use crate::state::{Backend, Disk};
 
 /// The numbered parts that an operator has given.
 #[derive(Debug, Default, Clone)]
@@ -25,13 +26,14 @@ impl Ledger {
         let newest = self.0.last_key_value().map(|(number, _)| *number);
         let mut bytes = 0;
         for StatePart { number, rows } in parts {
+            let rows = rows.load().unwrap();
             match number.and_then(|number| self.0.get(&number)) {
-                Some(known) => assert!(known == rows, "part {number:?} has changed"),
-                None => bytes += encode(rows).len(),
+                Some(known) => assert!(*known == rows, "part {number:?} has changed"),
+                None => bytes += encode(&rows).len(),
             }
             if let Some(number) = number.filter(|number| !self.0.contains_key(number)) {
                 assert!(newest.is_none_or(|newest| newest < number), "{number} comes after {newest:?}");
-                self.0.insert(number, rows.clone());
+                self.0.insert(number, rows);
             }
         }
         bytes
@@ -48,8 +50,8 @@ fn encode(rows: &RecordBatch) -> Vec<u8> {
 /// The parts as they come back from files.
 pub(crate) fn written_and_read(parts: Vec<StatePart>) -> Vec<StatePart> {
     let read = |part: StatePart| {
-        let mut reader = StreamReader::try_new(Cursor::new(encode(&part.rows)), None).unwrap();
-        StatePart { number: part.number, rows: reader.next().unwrap().unwrap() }
+        let mut reader = StreamReader::try_new(Cursor::new(encode(&part.rows.load().unwrap())), None).unwrap();
+        StatePart { number: part.number, rows: reader.next().unwrap().unwrap().into() }
     };
     parts.into_iter().map(read).collect()
 }
@@ -73,7 +75,8 @@ impl Kept {
         self.ledger.note(&parts);
         self.epoch += 1;
         let states = vec![(0, parts)];
-        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions: Vec::new(), states, made_by: None };
+        let (positions, pending) = (Vec::new(), Vec::new());
+        let checkpoint = Checkpoint { epoch: self.epoch, clock: 0, lineage: None, positions, states, pending, made_by: None };
         self.checkpoints.write(0, &checkpoint).unwrap().bytes as usize
     }
 
@@ -83,31 +86,46 @@ impl Kept {
     }
 }
 
-/// An operator, and what was restored from its snapshots. All get the same input.
-pub(crate) struct Lives(Vec<(Box<dyn Operator>, Ledger)>);
+/// A backend on disk that keeps as little as it can in memory.
+pub(crate) fn on_disk() -> Backend {
+    Backend::Disk(Disk::small().space().unwrap())
+}
+
+/// An operator in memory and one on disk, and what was restored from the snapshots of the newest one, in turn on disk and in
+/// memory. All get the same input, and must give the same.
+pub(crate) struct Lives {
+    make: Box<dyn Fn(&Backend) -> Box<dyn Operator> + Send>,
+    all: Vec<(Box<dyn Operator>, Ledger)>,
+    restarts: usize,
+}
 
 impl Lives {
-    pub(crate) fn new(operator: Box<dyn Operator>) -> Self {
-        Self(vec![(operator, Ledger::default())])
+    pub(crate) fn new(make: impl Fn(&Backend) -> Box<dyn Operator> + Send + 'static) -> Self {
+        let all = [Backend::Memory, on_disk()].map(|backend| (make(&backend), Ledger::default()));
+        Self { make: Box::new(make), all: all.into(), restarts: 0 }
     }
 
     /// Begins another life from a snapshot of the newest one. The older ones go on.
-    pub(crate) fn restart(&mut self, mut fresh: Box<dyn Operator>) {
+    pub(crate) fn restart(&mut self) {
         let parts = self.snapshot().unwrap();
-        let ledger = self.0.last().unwrap().1.clone();
+        let ledger = self.all.last().unwrap().1.clone();
+        self.restarts += 1;
+        // Memory from disk, disk from memory, and each from its own kind.
+        let backend = if self.restarts / 2 % 2 == 0 { Backend::Memory } else { on_disk() };
+        let mut fresh = (self.make)(&backend);
         fresh.restore(written_and_read(parts.clone())).unwrap();
         let again = fresh.snapshot().unwrap();
         let numbers = |parts: &[StatePart]| parts.iter().map(|part| part.number).collect::<Vec<_>>();
         let mut known = ledger.clone();
         known.note(&again);
         assert!(numbers(&again).iter().all(|number| numbers(&parts).contains(number)), "nothing is written anew for a restart");
-        self.0.push((fresh, ledger));
-        self.0.drain(1..self.0.len().saturating_sub(2).max(1));
+        self.all.push((fresh, ledger));
+        self.all.drain(2..self.all.len().saturating_sub(2).max(2));
     }
 
     fn each(&mut self, out: &mut Output, run: impl Fn(&mut dyn Operator, &mut Output) -> Result<()>) -> Result<()> {
         let mut given = Vec::new();
-        for (operator, _) in &mut self.0 {
+        for (operator, _) in &mut self.all {
             let mut own = Output::default();
             run(operator.as_mut(), &mut own)?;
             given.push(own.take());
@@ -141,12 +159,14 @@ impl Operator for Lives {
     }
 
     fn state_size(&self) -> StateSize {
-        self.0.last().unwrap().0.state_size()
+        let sizes: Vec<_> = self.all.iter().map(|(operator, _)| operator.state_size()).collect();
+        assert!(sizes.iter().all(|size| size.rows == sizes[0].rows), "{sizes:?}");
+        StateSize { bytes: sizes.iter().map(|size| size.bytes).max().unwrap_or(0), ..sizes[0] }
     }
 
     fn snapshot(&mut self) -> Result<Vec<StatePart>> {
         let mut newest = Vec::new();
-        for (operator, ledger) in &mut self.0 {
+        for (operator, ledger) in &mut self.all {
             newest = operator.snapshot()?;
             ledger.note(&newest);
         }

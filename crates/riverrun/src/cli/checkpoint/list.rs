@@ -59,6 +59,7 @@ fn object(place: &Place, one: &Inspected, shares: &Shares, now: Micros) -> serde
                 "epoch": manifest.epoch, "time": timestamp(manifest.clock), "age_seconds": (now - manifest.clock) / 1_000_000,
                 "lineage": manifest.lineage, "reset_from": manifest.reset_from,
                 "rows": manifest.parts().map(|part| part.rows).sum::<u64>(),
+                "pending_rows": manifest.pending_parts().map(|part| part.rows).sum::<u64>(),
                 "state_bytes": manifest.state_bytes(), "own_bytes": own, "shared_bytes": shared,
             })
         }
@@ -92,6 +93,10 @@ fn print(place: &Place, inspected: &[Inspected], files: &[TaskFile], shares: &Sh
                     &units::bytes(own),
                     &units::bytes(shared),
                 ]);
+                if !manifest.pending.is_empty() {
+                    let sinks: Vec<&str> = manifest.pending.iter().map(|pending| pending.sink.as_str()).collect();
+                    println!("{:23}with outputs that were not safe in {}", "", sinks.join(", "));
+                }
                 if !manifest.reset_from.is_empty() {
                     let life = manifest.lineage.as_deref().unwrap_or_default();
                     println!("{:23}reset: the life {life} begins here", "");

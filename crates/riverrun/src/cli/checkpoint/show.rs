@@ -87,8 +87,23 @@ fn describe(manifest: &Manifest, now: Micros) {
             operator.parts.len(),
         );
     }
+    for sink in &manifest.pending {
+        let sum =
+            |of: fn(&riverrun_engine::checkpoint::PartPlace) -> u64| sink.parts.iter().map(|part| of(&part.place)).sum::<u64>();
+        let epochs = sink.parts.first().zip(sink.parts.last()).map(|(first, last)| (first.first, last.last)).unwrap_or_default();
+        println!(
+            "  not safe in {} when it was written: {} rows, {} ({} plain), epochs {} to {}",
+            sink.sink,
+            grouped(sum(|part| part.rows)),
+            units::bytes(sum(|part| part.bytes)),
+            units::bytes(sum(|part| part.length)),
+            grouped(epochs.0),
+            grouped(epochs.1),
+        );
+    }
     for (index, file) in manifest.files.iter().enumerate() {
-        let live: u64 = manifest.parts().filter(|part| part.file == index).map(|part| part.bytes).sum();
+        let all = manifest.parts().chain(manifest.pending_parts());
+        let live: u64 = all.filter(|part| part.file == index).map(|part| part.bytes).sum();
         println!(
             "  file {}: {}, {:.0} % of it used",
             file.name,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use riverrun_engine::progress::Progress;
 use riverrun_engine::time::Clock;
 use riverrun_engine::{Error, Result};
-use riverrun_serve::client::Client;
 use riverrun_serve::discovery;
 
 use crate::cli::runtime;
+use crate::cli::serving::client;
 
 /// Its address and what it said.
 pub type Answer = (String, Progress);
@@ -26,8 +26,9 @@ pub fn ask(data: &Path, runtime: &tokio::runtime::Runtime) -> Result<Answer> {
             .hint("start one (riverrun run, riverrun demo), or name its directory with --data")
     };
     let running = discovery::find(data).ok_or_else(none)?;
-    let progress = runtime.block_on(Client::new(&running).live_progress()).map_err(|e| {
-        Error::transient(format!(
+    let progress = runtime.block_on(client(&running)?.live_progress()).map_err(|e| match e.is_transient() {
+        false => e,
+        true => Error::transient(format!(
             "the pipeline {} on {} (process {}, {}) does not answer: {}",
             running.pipeline,
             data.display(),
@@ -35,7 +36,7 @@ pub fn ask(data: &Path, runtime: &tokio::runtime::Runtime) -> Result<Answer> {
             running.address,
             e.message()
         ))
-        .hint("if that process is gone, it was killed: start the pipeline again")
+        .hint("if that process is gone, it was killed: start the pipeline again"),
     })?;
     Ok((running.address, progress))
 }

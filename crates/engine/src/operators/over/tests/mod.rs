@@ -186,15 +186,15 @@ fn cuts() -> impl Strategy<Value = Vec<Cut>> {
 /// Drives one operator, gathering what goes out.
 struct Driver {
     over: Over,
-    ports: Vec<Port>,
     operator: Lives,
     out: Output,
 }
 
 impl Driver {
     fn new(over: Over, ports: &[Port]) -> Self {
-        let operator = Lives::new(over.create(ports).unwrap());
-        Self { over, ports: ports.to_vec(), operator, out: Output::default() }
+        let (plan, ports) = (over.clone(), ports.to_vec());
+        let operator = Lives::new(move |backend| plan.create(&ports, backend).unwrap());
+        Self { over, operator, out: Output::default() }
     }
 
     fn push(&mut self, rows: RecordBatch) {
@@ -206,7 +206,7 @@ impl Driver {
     }
 
     fn restart(&mut self) {
-        self.operator.restart(self.over.create(&self.ports).unwrap());
+        self.operator.restart();
     }
 
     /// Feeds all rows, cut as `cuts` says (over and over), to the end.

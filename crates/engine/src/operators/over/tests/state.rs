@@ -5,6 +5,7 @@ use arrow::array::new_null_array;
 use super::*;
 use crate::batch::Change;
 use crate::error::Kind;
+use crate::state::Backend;
 use crate::state::parts::lives::Kept;
 
 fn lag_of_value() -> [(Function, DataType); 1] {
@@ -109,7 +110,7 @@ fn late_rows_and_rows_without_time_are_counted_and_dropped() {
 #[test]
 fn an_aggregate_over_all_rows_is_refused_with_what_to_write() {
     let over = plan([(aggregate(sum_udaf(), Frame::Unbounded), DataType::Float64)], None);
-    let error = over.create(&[Port::Rows]).err().unwrap();
+    let error = over.create(&[Port::Rows], &Backend::Memory).err().unwrap();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.message().contains("f0") && error.hint_text().unwrap().contains("PRECEDING"), "{error}");
 }
@@ -117,7 +118,7 @@ fn an_aggregate_over_all_rows_is_refused_with_what_to_write() {
 #[test]
 fn an_order_that_is_no_event_time_is_refused() {
     let over = Over::new(schema(), vec![column("k")], column("seq"), Vec::new(), None);
-    assert_eq!(over.create(&[Port::Rows]).err().unwrap().kind(), Kind::Invalid);
+    assert_eq!(over.create(&[Port::Rows], &Backend::Memory).err().unwrap().kind(), Kind::Invalid);
 }
 
 #[test]
@@ -133,8 +134,8 @@ fn state_of_other_functions_is_refused() {
     driver.push(steady(0, 1, 1));
     let state = driver.operator.snapshot().unwrap();
     let other = plan([(lag("ts", 1, None), utc())], None);
-    assert!(other.create(&[Port::Update]).unwrap().restore(state.clone()).is_err());
-    assert!(other.create(&[Port::Rows]).unwrap().restore(state).is_err());
+    assert!(other.create(&[Port::Update], &Backend::Memory).unwrap().restore(state.clone()).is_err());
+    assert!(other.create(&[Port::Rows], &Backend::Memory).unwrap().restore(state).is_err());
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn checkpoints(port: Port, functions: impl IntoIterator<Item = (Function, DataTy
         RecordBatch::try_new(schema(), columns).unwrap()
     };
     let over = plan(functions, None);
-    let (mut operator, mut out, mut kept) = (over.create(&[port]).unwrap(), Output::default(), Kept::new());
+    let (mut operator, mut out, mut kept) = (over.create(&[port], &Backend::Memory).unwrap(), Output::default(), Kept::new());
     for from in (0..KEPT).step_by(50_000) {
         operator.on_batch(0, Batch::insert(rows(&mut (from..from + 50_000), SECOND)), &mut out).unwrap();
         out.take();
@@ -202,7 +203,7 @@ fn checkpoints(port: Port, functions: impl IntoIterator<Item = (Function, DataTy
         out.take();
         each.push(kept.write(operator.snapshot().unwrap()));
         if round == 12 {
-            operator = over.create(&[port]).unwrap();
+            operator = over.create(&[port], &Backend::Memory).unwrap();
             operator.restore(kept.read()).unwrap();
         }
     }

@@ -75,7 +75,7 @@ impl Sessions {
         for id in std::mem::take(&mut self.changed) {
             let session = &mut self.sessions[id as usize];
             session.changed = false;
-            if session.open { open.push(id) } else { self.saved.free(id) }
+            if session.open { open.push(id) } else { self.saved.free(id)? }
         }
         let saved = |id: &u32| {
             let Session { key, span, seen, sent, .. } = self.sessions[*id as usize];
@@ -95,9 +95,12 @@ impl Sessions {
         (self.watermark, self.next_part) = (state.watermark, state.next);
         self.keys.restore(state.section()?)?;
         self.groups.restore(state.section()?)?;
-        let (ids, rows) = self.saved.restore(state.section()?)?;
+        let mut open: Vec<(u32, SavedSession)> = Vec::new();
+        self.saved.restore(state.section()?, &mut |ids, rows| {
+            open.extend(ids.iter().copied().zip(read(&rows)?));
+            Ok(())
+        })?;
         state.finish()?;
-        let mut open: Vec<_> = ids.into_iter().zip(read(&rows)?).collect();
         open.sort_unstable_by_key(|(_, session)| session.seen);
         self.reopen(&open);
         Ok(())

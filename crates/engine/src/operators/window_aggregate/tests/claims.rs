@@ -14,6 +14,7 @@ use super::super::{Aggregate, Window, WindowAggregate};
 use super::rows::{Row, Seen, aggregate, aggregates, batch, column, plan};
 use crate::batch::{Batch, Change, Port};
 use crate::operator::{CurrentWindow, Operator, OperatorSpec, Output, StateSize};
+use crate::state::Backend;
 use crate::time::{MAX_TIME, Micros};
 
 const BOTH: [Port; 2] = [Port::Rows, Port::Update];
@@ -53,7 +54,8 @@ fn end_epoch(operator: &mut Box<dyn Operator>) -> Seen {
 #[test]
 fn late_rows_are_counted_and_dropped() {
     for plan in [tumbling(false), session()] {
-        let (mut operator, mut out, mut seen) = (plan.create(&BOTH).unwrap(), Output::default(), Seen::default());
+        let (mut operator, mut out, mut seen) =
+            (plan.create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
         insert(&mut operator, &[row(10, 1, 1), row(250, 1, 1)], &mut out);
         operator.on_watermark(200, &mut out).unwrap();
         let late = Batch { rows: batch(&[row(10, 1, 1), row(300, 1, 1)], 0, 100, 100), change: Change::Late };
@@ -75,7 +77,8 @@ fn rows_without_a_window_are_counted_and_dropped() {
         Batch::insert(RecordBatch::try_new(rows.schema(), columns).unwrap())
     };
     for (plan, column) in [(tumbling(false), 3), (session(), 1)] {
-        let (mut operator, mut out, mut seen) = (plan.create(&BOTH).unwrap(), Output::default(), Seen::default());
+        let (mut operator, mut out, mut seen) =
+            (plan.create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
         operator.on_batch(0, without(column), &mut out).unwrap();
         operator.on_watermark(MAX_TIME, &mut out).unwrap();
         seen.take(&mut out);
@@ -85,7 +88,7 @@ fn rows_without_a_window_are_counted_and_dropped() {
 
 #[test]
 fn updates_of_another_operator_are_refused() {
-    let mut operator = tumbling(false).create(&BOTH).unwrap();
+    let mut operator = tumbling(false).create(&BOTH, &Backend::Memory).unwrap();
     let upsert = Batch { rows: batch(&[row(1, 1, 1)], 0, 100, 100), change: Change::Upsert };
     let error = operator.on_batch(0, upsert, &mut Output::default()).unwrap_err();
     assert!(error.to_string().contains("new rows only"), "{error}");
@@ -93,7 +96,8 @@ fn updates_of_another_operator_are_refused() {
 
 #[test]
 fn windows_close_in_the_order_of_their_ends_and_groups_in_first_seen_order() {
-    let (mut operator, mut out, mut seen) = (tumbling(false).create(&BOTH).unwrap(), Output::default(), Seen::default());
+    let (mut operator, mut out, mut seen) =
+        (tumbling(false).create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
     insert(&mut operator, &[row(210, 3, 1), row(10, 2, 1), row(211, 1, 1), row(110, 9, 1), row(12, 1, 1)], &mut out);
     operator.on_epoch_end(&mut out).unwrap();
     // Key 1 is touched first in the second epoch, yet was seen after key 2.
@@ -108,7 +112,7 @@ fn windows_close_in_the_order_of_their_ends_and_groups_in_first_seen_order() {
 
 #[test]
 fn unsent_changes_go_out_as_upserts_before_the_window_closes() {
-    let (mut operator, mut out) = (tumbling(false).create(&BOTH).unwrap(), Output::default());
+    let (mut operator, mut out) = (tumbling(false).create(&BOTH, &Backend::Memory).unwrap(), Output::default());
     insert(&mut operator, &[row(10, 1, 1)], &mut out);
     operator.on_watermark(100, &mut out).unwrap();
     let order: Vec<_> = out.take().0.into_iter().map(|(port, batch)| (port, batch.change)).collect();
@@ -123,7 +127,8 @@ fn state_is_freed_while_input_goes_on() {
     let session = || plan(Window::Session { key: 0, time: column("ts"), gap: 10 }, few(), false);
     let (all, finals) = (&BOTH[..], &BOTH[..1]);
     for (plan, ports) in [(tumbling(), all), (tumbling(), finals), (session(), all), (session(), finals)] {
-        let (mut operator, mut out, mut most) = (plan.create(ports).unwrap(), Output::default(), StateSize::default());
+        let (mut operator, mut out, mut most) =
+            (plan.create(ports, &Backend::Memory).unwrap(), Output::default(), StateSize::default());
         let mut rows_out = 0;
         for i in 0..200i64 {
             let rows: Vec<_> = (0..50u8).map(|k| row(i * 100 + i64::from(k % 7), k, 1)).collect();
@@ -133,7 +138,7 @@ fn state_is_freed_while_input_goes_on() {
             rows_out +=
                 out.take().0.iter().filter(|(port, _)| *port == Port::Rows).map(|(_, b)| b.rows.num_rows()).sum::<usize>();
             let size = operator.state_size();
-            most = StateSize { rows: most.rows.max(size.rows), bytes: most.bytes.max(size.bytes) };
+            most = StateSize { rows: most.rows.max(size.rows), bytes: most.bytes.max(size.bytes), ..most };
         }
         assert!(most.rows <= 4 * 50, "{most:?}");
         assert!(most.bytes > 0 && most.bytes < 2_000_000, "{most:?}");
@@ -143,7 +148,8 @@ fn state_is_freed_while_input_goes_on() {
 
 #[test]
 fn groups_without_a_window_are_kept_and_given_at_the_end() {
-    let (mut operator, mut out) = (plan(Window::None, aggregates().0, false).create(&BOTH).unwrap(), Output::default());
+    let (mut operator, mut out) =
+        (plan(Window::None, aggregates().0, false).create(&BOTH, &Backend::Memory).unwrap(), Output::default());
     insert(&mut operator, &[row(10, 1, 1), row(999, 2, 1)], &mut out);
     operator.on_watermark(1_000_000, &mut out).unwrap();
     let seen = end_epoch(&mut operator);
@@ -156,7 +162,7 @@ fn groups_without_a_window_are_kept_and_given_at_the_end() {
 
 #[test]
 fn the_current_window_is_the_oldest_of_those_that_hold_the_newest_event() {
-    let mut operator = tumbling(false).create(&BOTH).unwrap();
+    let mut operator = tumbling(false).create(&BOTH, &Backend::Memory).unwrap();
     let mut current = |rows: &[Row], size| {
         operator.on_batch(0, Batch::insert(batch(rows, 0, size, 100)), &mut Output::default()).unwrap();
         end_epoch(&mut operator);
@@ -170,7 +176,7 @@ fn the_current_window_is_the_oldest_of_those_that_hold_the_newest_event() {
     // Windows of 200, one every 100: those at 300 and at 400 hold 450.
     assert_eq!(current(&[row(350, 1, 1), row(360, 2, 1), row(450, 3, 1)], 200), (300, 500, 3));
 
-    let mut kept = plan(Window::None, aggregates().0, false).create(&BOTH).unwrap();
+    let mut kept = plan(Window::None, aggregates().0, false).create(&BOTH, &Backend::Memory).unwrap();
     insert(&mut kept, &[row(1, 1, 1), row(2, 2, 1)], &mut Output::default());
     end_epoch(&mut kept);
     assert_eq!(kept.current_window().map(|w| w.groups), Some(2), "no window at all: all groups");
@@ -178,7 +184,7 @@ fn the_current_window_is_the_oldest_of_those_that_hold_the_newest_event() {
 
 #[test]
 fn a_group_that_fails_having_later_is_deleted_once_and_one_that_never_went_out_is_not() {
-    let (mut operator, mut out) = (tumbling(true).create(&BOTH).unwrap(), Output::default());
+    let (mut operator, mut out) = (tumbling(true).create(&BOTH, &Backend::Memory).unwrap(), Output::default());
     insert(&mut operator, &[row(10, 1, 4), row(10, 2, -4)], &mut out);
     operator.on_epoch_end(&mut out).unwrap();
     insert(&mut operator, &[row(11, 1, -40), row(11, 2, -4)], &mut out);
@@ -195,7 +201,8 @@ fn a_group_that_fails_having_later_is_deleted_once_and_one_that_never_went_out_i
 
 #[test]
 fn rows_exactly_a_gap_apart_are_two_sessions_and_a_row_between_merges_them() {
-    let (mut operator, mut out, mut seen) = (session().create(&BOTH).unwrap(), Output::default(), Seen::default());
+    let (mut operator, mut out, mut seen) =
+        (session().create(&BOTH, &Backend::Memory).unwrap(), Output::default(), Seen::default());
     insert(&mut operator, &[row(0, 1, 1), row(10, 1, 1), row(0, 2, 1)], &mut out);
     operator.on_epoch_end(&mut out).unwrap();
     seen.take(&mut out);
@@ -212,7 +219,7 @@ fn rows_exactly_a_gap_apart_are_two_sessions_and_a_row_between_merges_them() {
 #[test]
 fn final_batches_are_bounded() {
     let numbers = numbers_plan();
-    let (mut operator, mut out) = (numbers.create(&[Port::Rows]).unwrap(), Output::default());
+    let (mut operator, mut out) = (numbers.create(&[Port::Rows], &Backend::Memory).unwrap(), Output::default());
     operator.on_batch(0, numbers_batch(0..20_000), &mut out).unwrap();
     operator.on_watermark(MAX_TIME, &mut out).unwrap();
     let sizes: Vec<_> = out.take().0.iter().map(|(_, b)| b.rows.num_rows()).collect();
@@ -222,7 +229,7 @@ fn final_batches_are_bounded() {
 #[test]
 fn a_trigger_touches_the_groups_that_changed_not_those_that_are_kept() {
     let plan = numbers_plan();
-    let shared = Arc::new(plan.shared(&[Port::Update]).unwrap());
+    let shared = Arc::new(plan.shared(&[Port::Update], &Backend::Memory).unwrap());
     let (mut operator, mut out) = (Windows::new(shared, WindowKey::Nothing).unwrap(), Output::default());
     for from in (0..1_000_000).step_by(100_000) {
         operator.on_batch(0, numbers_batch(from..from + 100_000), &mut out).unwrap();
@@ -246,7 +253,7 @@ fn an_unfit_window_is_refused_when_the_operator_is_made() {
     let count = vec![aggregate("count", count_udaf(), "*", |b| b)];
     for window in [Window::Struct { key: 0 }, Window::Timestamp { key: 0, size: 1 }] {
         let plan = WindowAggregate::new(super::rows::input(), vec![key.clone()], window, count.clone(), None).unwrap();
-        assert!(plan.create(&BOTH).is_err());
+        assert!(plan.create(&BOTH, &Backend::Memory).is_err());
     }
 }
 

@@ -13,6 +13,7 @@ use super::super::{Aggregate, Window, WindowAggregate};
 use crate::batch::{Batch, Port};
 use crate::operator::{OperatorSpec, Output};
 use crate::state::parts::lives::Kept;
+use crate::state::{Backend, Disk};
 use crate::time::Micros;
 
 const KEPT: i64 = 1_000_000;
@@ -57,7 +58,7 @@ fn rows(keys: impl Iterator<Item = i64>, time: Micros) -> Batch {
 
 /// Bytes of the first checkpoint, and of those behind it; what is read back is what the operator goes on with.
 fn checkpoints(plan: &WindowAggregate, port: Port, rounds: i64) -> (usize, Vec<usize>) {
-    let (mut operator, mut out, mut kept) = (plan.create(&[port]).unwrap(), Output::default(), Kept::new());
+    let (mut operator, mut out, mut kept) = (plan.create(&[port], &Backend::Memory).unwrap(), Output::default(), Kept::new());
     for from in (0..KEPT).step_by(50_000) {
         operator.on_batch(0, rows(from..from + 50_000, 5), &mut out).unwrap();
         operator.on_epoch_end(&mut out).unwrap();
@@ -77,7 +78,7 @@ fn checkpoints(plan: &WindowAggregate, port: Port, rounds: i64) -> (usize, Vec<u
         each.push(kept.write(operator.snapshot().unwrap()));
         if round == rounds / 2 {
             let groups = operator.state_size().rows;
-            operator = plan.create(&[port]).unwrap();
+            operator = plan.create(&[port], &Backend::Memory).unwrap();
             operator.restore(kept.read()).unwrap();
             assert_eq!(operator.state_size().rows, groups);
         }
@@ -99,8 +100,47 @@ fn a_checkpoint_of_a_million_groups_costs_what_changed() {
 }
 
 #[test]
+fn groups_on_disk_take_little_memory_and_their_checkpoints_are_the_same() {
+    const GROUPS: i64 = 200_000;
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Backend::Disk(Disk::open(folder.path(), 1 << 20).unwrap().space().unwrap());
+    let fill = |backend: &Backend| {
+        let (mut operator, mut out) = (plan(false).create(&[Port::Update], backend).unwrap(), Output::default());
+        for round in 0..2 {
+            for from in (0..GROUPS).step_by(20_000) {
+                let keys = (from..from + 20_000).map(|i| if round == 0 { i } else { i * 7919 % GROUPS });
+                operator.on_batch(0, rows(keys, 5), &mut out).unwrap();
+                operator.on_epoch_end(&mut out).unwrap();
+                out.take();
+            }
+        }
+        operator
+    };
+    let (mut in_memory, mut on_disk) = (fill(&Backend::Memory), fill(&disk));
+    let (memory, held) = (in_memory.state_size(), on_disk.state_size());
+    println!("{memory:?} in memory, {held:?} on disk");
+    assert_eq!((memory.rows, memory.disk, held.rows), (GROUPS as u64, 0, GROUPS as u64));
+    assert!(held.bytes * 3 < memory.bytes && held.disk < 3 * memory.bytes, "{memory:?} in memory, {held:?} on disk");
+
+    // What either goes on with from the other's checkpoint it gives as before.
+    let mut given = Vec::new();
+    for (operator, backend) in [(&mut in_memory, &disk), (&mut on_disk, &Backend::Memory)] {
+        let mut kept = Kept::new();
+        kept.write(operator.snapshot().unwrap());
+        let (mut restored, mut out) = (plan(false).create(&[Port::Update], backend).unwrap(), Output::default());
+        restored.restore(kept.read()).unwrap();
+        for operator in [operator, &mut restored] {
+            operator.on_batch(0, rows((0..5000).map(|i| i * 104_729 % GROUPS), 6), &mut out).unwrap();
+            operator.on_epoch_end(&mut out).unwrap();
+            given.push(out.take().0.into_iter().map(|(_, batch)| batch.rows).collect::<Vec<_>>());
+        }
+    }
+    assert!(given.iter().all(|rows| rows == &given[0]) && !given[0].is_empty());
+}
+
+#[test]
 fn a_key_that_comes_costs_itself() {
-    let mut operator = plan(false).create(&[Port::Update]).unwrap();
+    let mut operator = plan(false).create(&[Port::Update], &Backend::Memory).unwrap();
     let (mut out, mut kept) = (Output::default(), Kept::new());
     operator.on_batch(0, rows(0..100_000, 5), &mut out).unwrap();
     operator.on_epoch_end(&mut out).unwrap();

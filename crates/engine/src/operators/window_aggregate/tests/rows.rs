@@ -238,7 +238,8 @@ pub(super) fn run(
     size: Micros,
     slide: Micros,
 ) -> Seen {
-    let mut operator = Lives::new(plan.create(ports).unwrap());
+    let (of, to) = (plan.clone(), ports.to_vec());
+    let mut operator = Lives::new(move |backend| of.create(&to, backend).unwrap());
     let (mut seen, mut out) = (Seen::default(), Output::default());
     let (mut at, mut newest, mut epoch) = (0, Micros::MIN, 0);
     for (number, length) in cut.batches.iter().cycle().enumerate() {
@@ -253,7 +254,7 @@ pub(super) fn run(
             seen.take(&mut out);
             epoch += 1;
             match cut.restart {
-                Some(every) if epoch % every == 0 => operator.restart(plan.create(ports).unwrap()),
+                Some(every) if epoch % every == 0 => operator.restart(),
                 Some(_) => drop(operator.snapshot().unwrap()),
                 None => {}
             }

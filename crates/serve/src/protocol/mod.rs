@@ -1,4 +1,5 @@
-//! What goes over the wire.
+//! What goes over the wire: JSON, but for rows in Arrow and metrics. The paths under `/api/v1` are described in
+//! [`openapi`](crate::api::openapi) and in `docs/http.md`; those that the command line asks are older:
 //!
 //! | request | answer |
 //! |---|---|
@@ -14,10 +15,23 @@
 //!
 //! A failure is a status of 400 or above and [`Failure`].
 
+mod dropped;
+mod graph;
+mod live;
+mod pipeline;
+mod tables;
+
+pub use dropped::{BadSample, DeadLetters, LateRows, LateSource, SourceOfBad};
+pub use graph::{EdgeInfo, GraphInfo, NodeInfo, PartitionInfo};
+pub use live::{Recent, RowLine, lines};
+pub use pipeline::{Acted, CheckpointInfo, HealthInfo, PipelineInfo};
+pub use tables::{Answer, ColumnInfo, QueryRequest, RowsAnswer, RowsWanted, TableInfo};
+
 use riverrun_engine::runtime::health::Health;
 use riverrun_engine::runtime::stats::{PipelineStats, Role};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
+use utoipa::ToSchema;
 
 /// A query to run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,18 +41,19 @@ pub struct SqlRequest {
 }
 
 /// Why a request failed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// For a person.
     pub error: String,
 }
 
 /// Whether the pipeline lives, or is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// `ok` or `unavailable`.
     pub status: String,
     /// Why it is not.
+    #[serde(default)]
     pub problems: Vec<String>,
 }
 
@@ -65,27 +80,35 @@ impl Status {
 }
 
 /// A topic of the embedded log.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, ToSchema)]
 pub struct TopicInfo {
     /// Its name.
     pub topic: String,
     /// First offset that is there and offset behind the last, by partition.
+    #[schema(value_type = Vec<Vec<i64>>)]
     pub partitions: Vec<(i64, i64)>,
 }
 
 /// Which records of a topic.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(default)]
 pub struct LogRange {
-    /// Partition.
+    /// Partition; 0 by default.
     pub partition: u32,
-    /// From here on.
+    /// From here on; 0 by default.
     pub offset: i64,
-    /// At most so many.
+    /// At most so many; 100 by default.
     pub limit: usize,
 }
 
+impl Default for LogRange {
+    fn default() -> Self {
+        Self { partition: 0, offset: 0, limit: 100 }
+    }
+}
+
 /// A record of the embedded log.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, ToSchema)]
 pub struct LogRecord {
     /// Partition.
     pub partition: u32,

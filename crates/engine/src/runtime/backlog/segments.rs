@@ -1,0 +1,58 @@
+//! How outputs that are not safe are cut into the parts of a checkpoint, so that each is written a few times at most: a part
+//! is known by its first and last epoch, and stays what it is from one checkpoint to the next. New outputs make a new part,
+//! which takes in those before it that are not much larger: so there are few parts, whatever waits for how long.
+
+use super::{Entry, OfTask};
+use crate::checkpoint::PendingPart;
+
+/// A part takes in no more beyond this many bytes in memory.
+const SEGMENT_BYTES: usize = 8 << 20;
+
+/// Entries of one part.
+struct Run {
+    begin: usize,
+    end: usize,
+    bytes: usize,
+    segment: Option<(u64, u64)>,
+}
+
+impl Run {
+    /// Whether an entry, or a part, of so many bytes can come into it.
+    fn takes(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= SEGMENT_BYTES
+    }
+}
+
+impl OfTask {
+    /// The parts of what is not safe up to the end of `epoch`.
+    pub(super) fn segments(&mut self, epoch: u64) -> Vec<PendingPart> {
+        let mut runs: Vec<Run> = Vec::new();
+        let up_to = self.entries.iter().take_while(|entry| entry.output.epoch <= epoch);
+        for (at, Entry { bytes, segment, .. }) in up_to.enumerate().filter(|(_, entry)| entry.rows > 0) {
+            let (bytes, segment) = (*bytes, *segment);
+            match runs.last_mut().filter(|run| run.segment == segment && (segment.is_some() || run.takes(bytes))) {
+                Some(run) => (run.end, run.bytes) = (at + 1, run.bytes + bytes),
+                None => runs.push(Run { begin: at, end: at + 1, bytes, segment }),
+            }
+        }
+        let mut settled: Vec<Run> = Vec::with_capacity(runs.len());
+        for mut run in runs {
+            while run.segment.is_none()
+                && let Some(before) = settled.pop_if(|before| before.bytes <= 2 * run.bytes && before.takes(run.bytes))
+            {
+                (run.begin, run.bytes) = (before.begin, run.bytes + before.bytes);
+            }
+            settled.push(run);
+        }
+        settled.into_iter().map(|run| self.part(&run)).collect()
+    }
+
+    fn part(&mut self, run: &Run) -> PendingPart {
+        let (begin, end) = (run.begin, run.end);
+        let name = || (self.entries[begin].first, self.entries[end - 1].output.epoch);
+        let (first, last) = run.segment.unwrap_or_else(name);
+        self.entries.range_mut(begin..end).for_each(|entry| entry.segment = Some((first, last)));
+        let with_rows = self.entries.range(begin..end).filter(|entry| entry.rows > 0);
+        PendingPart { first, last, outputs: with_rows.map(|entry| entry.output.clone()).collect() }
+    }
+}
