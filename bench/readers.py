@@ -61,6 +61,5 @@ def run(readers):
         process.wait()
 
 
-os.nice(0)
 for count in counts:
     run(int(count))

@@ -36,7 +36,7 @@ fn starting_error() -> Error {
 async fn server(token: Option<&str>) -> Server {
     let token = token.map(|token| Secret::new(token).unwrap());
     let listen = Listen::new(Listen::loopback(0).address, token, false).unwrap();
-    let limits = Limits { query_time: std::time::Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { query_time: std::time::Duration::from_secs(3), ..Limits::default() };
     tokio::task::spawn_blocking(move || Server::start(&listen, limits, Arc::new(Fixed(3))).unwrap()).await.unwrap()
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use deltalake_core::DeltaTableError;
 use deltalake_core::logstore::LogStoreRef;
 use riverrun_engine::{Error, Result};
 
@@ -18,12 +19,14 @@ use super::config::Reading;
 use super::data::{File, Storage};
 use super::io::failed;
 use super::position::Position;
-use super::reader::{Changes, Snapshot};
+use super::reader::{Changes, Snapshot, has_later};
 use super::table::GONE;
 use super::types::unlike;
 
 /// Batches that wait for the worker at most.
 const AHEAD: usize = 3;
+/// A version that is not there after so many looks may be gone, rather than yet to come.
+const LOOKS: u64 = 60;
 /// How long the thread waits after an error that may pass.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -147,17 +150,22 @@ impl Work {
             }
             return Ok(Snapshot::at(Arc::clone(log), &storage.path, position.version)?.files);
         }
-        loop {
-            let changes = storage.io.run(Changes::of(log, position.version)).map_err(|e| failed("read", &storage.path, e))?;
-            match changes {
+        for look in 1.. {
+            let passed =
+                position.version <= newest.version || (look % LOOKS == 0 && self.ask(has_later(log, position.version))?);
+            match self.ask(Changes::of(log, position.version))? {
                 Some(changes) => return Ok(self.check(changes)?),
-                None if position.version <= newest.version => {
-                    let text = format!("the Delta table at {} has no version {} any more", storage.path, position.version);
-                    return Err(Some(Error::permanent(text).hint(GONE)));
-                }
+                None if passed => break,
                 None => self.wait(self.job.reading.poll_interval)?,
             }
         }
+        let text = format!("the Delta table at {} has no version {} any more", storage.path, position.version);
+        Err(Some(Error::permanent(text).hint(GONE)))
+    }
+
+    fn ask<T: Send>(&self, question: impl Future<Output = Result<T, DeltaTableError>> + Send) -> Result<T> {
+        let Storage { io, path, .. } = &self.job.storage;
+        io.run(question).map_err(|e| failed("read", path, e))
     }
 
     /// The files of changes that can be followed, with their rows.
@@ -165,7 +173,7 @@ impl Work {
         let Job { storage, position, columns, reading, .. } = &self.job;
         let version = format!("version {} of the Delta table at {}", position.version, storage.path);
         if changes.removed && !reading.ignore_deletes {
-            let error = Error::permanent(format!("{version} takes rows away, which went on from here already"));
+            let error = Error::permanent(format!("{version} takes rows away that were read already"));
             return Err(error.hint("ignore_deletes = 'true' passes over that; rows that were rewritten then come again"));
         }
         if let Some(schema) = changes.schema {

@@ -11,6 +11,7 @@ use deltalake_core::kernel::transaction::PROTOCOL;
 use deltalake_core::kernel::{Action, Version};
 use deltalake_core::logstore::{LogStoreRef, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError};
+use futures::TryStreamExt as _;
 use riverrun_engine::{Error, Result};
 
 use super::data::{File, FileReader, Storage};
@@ -113,4 +114,17 @@ impl Changes {
         }
         Ok(Some(changes))
     }
+}
+
+/// Whether the log has an entry of a later version.
+pub(super) async fn has_later(log: &LogStoreRef, version: Version) -> Result<bool, DeltaTableError> {
+    let (folder, entry) = (log.log_path(), format!("{version:020}.json"));
+    let mut later = log.object_store(None).list_with_offset(Some(folder), &folder.clone().join(entry));
+    while let Some(object) = later.try_next().await? {
+        let number = object.location.filename().and_then(|name| name.get(..20)?.parse::<Version>().ok());
+        if number.is_some_and(|number| number > version) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -12,7 +12,6 @@ mod background;
 mod commit;
 mod plan;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use deltalake_core::kernel::{Add, transaction::PROTOCOL};
@@ -25,7 +24,7 @@ use riverrun_engine::{Error, Result};
 pub(super) use self::background::Background;
 use self::commit::commit;
 pub(super) use self::plan::When;
-use self::plan::{Group, plan};
+use self::plan::{Group, Values, plan};
 use super::data::Storage;
 use super::io::failed;
 
@@ -50,7 +49,7 @@ pub(super) struct Compaction<'a> {
     pub target: u64,
     pub when: When,
     /// Values that a partition must have.
-    pub partition: HashMap<String, Option<String>>,
+    pub partition: Values,
     /// Set where it is to end early.
     pub stop: &'a AtomicBool,
 }
@@ -63,8 +62,7 @@ impl Compaction<'_> {
             let error = Error::invalid(format!("the Delta table at {} is not partitioned by {unknown}", self.storage.path));
             return Err(error.hint(format!("its partition columns: {}", columns.join(", "))));
         }
-        let wanted =
-            |values: &HashMap<String, Option<String>>| self.partition.iter().all(|(name, value)| values.get(name) == Some(value));
+        let wanted = |values: &Values| self.partition.iter().all(|(name, value)| values.get(name) == Some(value));
         plan(table, self.target, self.when, &wanted).map_err(|e| self.failed(e))
     }
 

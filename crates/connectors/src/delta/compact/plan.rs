@@ -18,6 +18,9 @@ const SOME: usize = 8;
 /// … for so long.
 const FINISHED: Duration = Duration::from_secs(3600);
 
+/// Values of the partition columns, as text (`None`: NULL).
+pub(in crate::delta) type Values = HashMap<String, Option<String>>;
+
 /// Which partitions are looked at.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::delta) enum When {
@@ -72,7 +75,7 @@ pub(in crate::delta) fn plan(
     table: &DeltaTable,
     target: u64,
     when: When,
-    wanted: &dyn Fn(&HashMap<String, Option<String>>) -> bool,
+    wanted: &dyn Fn(&Values) -> bool,
 ) -> DeltaResult<Vec<Group>> {
     let mut partitions: BTreeMap<BTreeMap<String, Option<String>>, Partition> = BTreeMap::new();
     for view in table.snapshot()?.log_data().iter() {
@@ -92,7 +95,7 @@ struct Partition {
 }
 
 impl Partition {
-    fn take(&mut self, view: &LogicalFileView, values: HashMap<String, Option<String>>, target: u64) {
+    fn take(&mut self, view: &LogicalFileView, values: Values, target: u64) {
         let (size, written) = (u64::try_from(view.size()).unwrap_or(0), view.modification_time());
         self.newest = self.newest.max(written);
         // A file with a deletion vector has rows that are not there.

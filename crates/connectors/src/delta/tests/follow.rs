@@ -175,3 +175,15 @@ fn what_is_gone_is_named() {
     let error = error_of(source.open(0, begin, None).unwrap().as_mut());
     assert!(error.message().contains("has no version 1 any more"), "{error}");
 }
+
+#[test]
+fn a_version_that_went_before_it_was_seen_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &[], &[ids_by_date(0..10, 1)]);
+    let source = following(dir.path(), &[("starting_version", "latest")]).unwrap();
+    write(dir.path(), &[], &[ids_by_date(10..20, 1), ids_by_date(20..30, 1)]);
+    std::fs::remove_file(dir.path().join("lake/_delta_log/00000000000000000002.json")).unwrap();
+    let next = source.resolve(0, Start::Earliest).unwrap();
+    let error = error_of(source.open(0, next, None).unwrap().as_mut());
+    assert!(error.message().contains("has no version 2 any more"), "{error}");
+}

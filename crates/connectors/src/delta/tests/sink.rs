@@ -218,18 +218,21 @@ fn a_full_disk_is_transient_and_nothing_is_lost_or_repeated() {
 #[test]
 fn a_commit_that_the_client_repeats_is_not_taken_for_anothers() {
     let schema = ids_by_date(0..1, 1).schema();
-    let rows = |confirmed: bool| {
+    let flushed = |confirmed: bool| {
         let store = Failing::new();
         let config = Config::parse(&Options::of(&[("path", "/lake")])).unwrap();
         let log = if confirmed { store.confirmed_log() } else { store.log() };
         let mut sink = DeltaSink::open_at(log, config, "lake".to_owned(), &schema).unwrap();
+        sink.recover("p-1", 1).unwrap();
         sink.write(&epoch(0, 1, ids_by_date(0..5, 1))).unwrap();
         store.set(Fault::Again);
-        assert_eq!(sink.flush(0, true).unwrap(), Flushed::All);
-        rows_at(store.log())
+        let flushed = sink.flush(0, true);
+        assert_eq!(rows_at(store.log()), 5);
+        flushed
     };
-    assert_eq!(rows(true), 5);
-    assert_eq!(rows(false), 10, "what it would be without");
+    assert_eq!(flushed(true).unwrap(), Flushed::All);
+    let error = flushed(false).unwrap_err();
+    assert!(error.to_string().contains("another run of this pipeline"), "what it would be without: {error}");
 }
 
 #[test]

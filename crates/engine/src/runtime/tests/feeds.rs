@@ -42,7 +42,7 @@ fn what_comes_while_a_sink_is_busy_becomes_one_row_per_key_and_makes_room() {
     (plan.emit, plan.key) = (Emit::Update, vec![1]);
     let plan = plan.clone();
     let stats = Arc::new(PipelineStats::new(&graph, &[], 1, 1 << 20, 0));
-    let queue = Arc::new(SinkQueue::new(stats.sinks[0].clone()));
+    let queue = Arc::new(SinkQueue::new(stats.sinks[0].clone(), true));
     let (positions, terms) = (Arc::new(Positions::new(1, 1)), Arc::new(Terms::new(1)));
     let term = terms.begin(0);
     let shared = Shared {

@@ -102,7 +102,9 @@ impl Stepped {
     /// A step of each part, as the data goes.
     fn step(&mut self) {
         for stage in Stage::ALL {
-            self.parts.iter_mut().filter(|part| part.stage == stage).for_each(|part| drop(part.work.step().unwrap()));
+            for part in self.parts.iter_mut().filter(|part| part.stage == stage) {
+                part.work.step().unwrap();
+            }
         }
     }
 

@@ -99,7 +99,7 @@ pub const RULES: &[Rule] = &[
         severity: "warning",
         summary: "no checkpoint was written for 10 minutes",
         description: "{{ $labels.pipeline }} on {{ $labels.instance }}: the last checkpoint is {{ $value | humanizeDuration }} old. Nothing is lost, but a restart takes as long to catch up.",
-        look: "RiverrunCheckpointFailing, then the sink that acknowledges last",
+        look: "RiverrunCheckpointFailing, then how long writing one takes",
     },
     Rule {
         name: "RiverrunCheckpointFailing",
