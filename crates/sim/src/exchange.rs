@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BinaryArray, RecordBatch};
+use arrow::array::{AsArray, BinaryArray, RecordBatch};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use riverrun_engine::Result;
 use riverrun_engine::graph::NodeId;
