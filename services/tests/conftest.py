@@ -113,6 +113,17 @@ def riverrun_tls(riverrun):
     return kept
 
 
+@pytest.fixture(scope="session")
+def example():
+    """Builds an example of the connectors, by its name; gives its path."""
+
+    def build(name):
+        # With the program, whose features its dependencies were built with.
+        return _built("-p", "riverrun-connectors", "--example", name).with_name("examples") / name
+
+    return build
+
+
 def _built(*arguments):
     target = Path(os.environ.get("CARGO_TARGET_DIR") or Path.home() / ".cache" / "riverrun" / "target")
     build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "riverrun", *arguments]

@@ -342,14 +342,14 @@ def test_a_table_at_rest_is_read_by_sql(cassandra, riverrun, tmp_path, keyspace,
     assert '"c":10000,"n":49995000,"t":24997500.0,"at":"2024-05-01T12:00:00.123' in said.stdout.replace(" ", ""), said
 
 
-def test_rows_are_looked_up_by_key(cassandra, keyspace, write):
+@pytest.mark.long
+def test_rows_are_looked_up_by_key(cassandra, example, keyspace, write):
     """The read that a join asks for, by the example program."""
     write(*({"user_id": f"u{i}", "n": i, "total": i / 2, "at": "2024-05-01T12:00:00Z"} for i in range(5000)), key="user_id, n", timestamps="bigint")
     columns = ["user_id:Utf8", "n:Int64", "total:Float64", "at:Int64"]
-    command = ["cargo", "run", "--release", "--locked", "--quiet", "-p", "riverrun-connectors", "--example", "cassandra_lookup", "--"]
     asked = [{"user_id": f"u{i}", "n": i if i % 3 else -1} for i in range(4000, 0, -1)]
     done = subprocess.run(
-        [*command, cassandra["CASSANDRA"], keyspace, "output", "user_id,n", *columns],
+        [example("cassandra_lookup"), cassandra["CASSANDRA"], keyspace, "output", "user_id,n", *columns],
         input="".join(json.dumps(key) + "\n" for key in asked), capture_output=True, text=True, check=False, cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr

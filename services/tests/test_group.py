@@ -40,10 +40,10 @@ INSERT INTO folder SELECT k, n, place, last_five FROM steps;
 class Pipeline:
     """A pipeline on topics of its own, its instances, and what must come out."""
 
-    def __init__(self, kafka, riverrun, folder, keys, script=SCRIPT, replicas=1):
+    def __init__(self, kafka, riverrun, folder, keys, script=SCRIPT):
         self.client = {"bootstrap.servers": kafka["KAFKA_BROKERS"]}
         self.riverrun, self.folder, self.keys, self.script = riverrun, folder, keys, script
-        self.input = new_topic(self.client, PARTITIONS, replicas)
+        self.input = new_topic(self.client, PARTITIONS)
         self.name, self.output = f"group-{self.input}", f"{self.input}-copies"
         self.lake, self.files = folder / "lake", folder / "files"
         self.expected, self.last, self.sent = {}, defaultdict(list), 0
@@ -235,28 +235,3 @@ def test_zombies(kafka, riverrun, tmp_path, seed, request):
     for run in runs.values():
         assert run.process.poll() is None, run.said()
         assert run.stop() == 0, run.said()
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2])
-def test_rounds_of_broker_kills(apart, riverrun, tmp_path, seed, request):
-    """Three instances on three brokers, of which one after the other dies and comes back: nothing is lost or doubled. An instance
-    may end, for a new coordinator may take its static member for another one: it is started again, as a supervisor would."""
-    chance = random.Random(seed)
-    apart.run("start", "kafka", "brokers=3", "heap=256m")
-    pipeline = Pipeline(apart.env(), riverrun, tmp_path, 5_000, replicas=3)
-    request.addfinalizer(lambda: [run.process.kill() for run in pipeline.runs if run.process.poll() is None])
-    runs = {name: pipeline.start(name) for name in "abc"}
-    until(lambda: sum("this instance runs " in run.said() for run in runs.values()) == 3, what=pipeline.said)
-    sending = Sending(pipeline, 500)
-    for _ in range(5):
-        threading.Event().wait(chance.uniform(2, 6))
-        apart.run("kill", f"kafka.{chance.choice([1, 2, 3])}")
-        threading.Event().wait(chance.uniform(1, 6))
-        apart.run("start", "kafka")
-        for name in [name for name, run in runs.items() if run.process.poll() is not None]:
-            assert "has taken over the place of instance" in runs[name].said(), runs[name].said()
-            runs[name] = pipeline.start(name)
-    sending.done()
-    pipeline.close_windows()
-    pipeline.check(240)

@@ -187,7 +187,10 @@ impl Journal for GroupJournal {
             // What is asked for is what was sent, or what is left of it.
             return Ok(());
         }
-        if epochs.iter().any(|epoch| state.bus.group.is_fenced(self.life, epoch.record.task)) {
+        if let Some(fenced) = epochs.iter().find(|epoch| state.bus.group.is_fenced(self.life, epoch.record.task)) {
+            let (life, task, owner) = (self.life, fenced.record.task, state.bus.group.owner.get(&fenced.record.task).copied());
+            let taken = state.bus.group.taken.get(&(life, task)).copied();
+            state.note(|| format!("life {life}: commit of task {task} is refused: it is {owner:?}, was taken as {taken:?}"));
             return Err(Error::transient("the group has shared out the tasks anew"));
         }
         let sent = epochs.iter().map(|epoch| (epoch.record.clone(), epoch.outputs.clone())).collect();

@@ -31,6 +31,8 @@ pub struct Slot {
     pub ready: Micros,
     /// It has ended, or failed.
     pub ended: bool,
+    /// Steps that it took.
+    pub steps: u64,
 }
 
 /// A pipeline that runs.
@@ -68,7 +70,7 @@ impl Running {
         };
         let storage = SimStorage { world: world.clone(), life };
         // Every other life keeps its state on disk, and goes on from the checkpoints of one that kept it in memory.
-        let disk = (life % 2 == 1).then(|| Disk::open(directory.join("state"), 1 << 20)).transpose()?;
+        let disk = (life % 2 == 1).then(|| Disk::open(directory.join(format!("state-{life}")), 1 << 20)).transpose()?;
         let settings = Settings { checkpoints: Some(Arc::new(storage)), disk, ..settings };
         Self::assemble(world, life, journal, settings)
     }
@@ -92,7 +94,7 @@ impl Running {
         }
         let Assembly { parts, control } = Assembly::new(graph, bindings, settings, world.clock.clone())?;
         let ready = world.clock.now();
-        let slots = parts.into_iter().map(|part| Slot { part, ready, ended: false }).collect();
+        let slots = parts.into_iter().map(|part| Slot { part, ready, ended: false, steps: 0 }).collect();
         Ok(Self { life, slots, control, stopped_early: false, stage: 0 })
     }
 
@@ -102,6 +104,7 @@ impl Running {
     /// The part failed.
     pub fn step(&mut self, slot: usize) -> Result<Next> {
         let slot = &mut self.slots[slot];
+        slot.steps += 1;
         let next = slot.part.work.step();
         slot.ended = !matches!(next, Ok(Next::Now | Next::After(_) | Next::Queue(_)));
         self.end_stages();
@@ -122,6 +125,12 @@ impl Running {
     /// Whether all parts have ended.
     pub fn ended(&self) -> bool {
         self.stage == Stage::ALL.len()
+    }
+
+    /// The parts that have not ended, and how many steps they took.
+    pub fn unended(&self) -> String {
+        let left = self.slots.iter().filter(|slot| !slot.ended).map(|slot| format!("{} ({} steps)", slot.part.name, slot.steps));
+        left.collect::<Vec<_>>().join(", ")
     }
 
     /// Bytes that wait in its queues.

@@ -44,6 +44,10 @@ impl Sharing<'_> {
             }
             self.step();
         }
+        for running in &self.running {
+            let (life, parts) = (running.life, running.unended());
+            self.world.state().note(|| format!("life {life} has not ended: {parts}"));
+        }
     }
 
     fn live(&self) -> BTreeSet<Life> {

@@ -27,7 +27,7 @@ pub(super) struct Config {
     pub create: bool,
     pub replication: Replication,
     /// The class of a new table's compaction, and its options.
-    pub compaction: Option<(String, Vec<(String, String)>)>,
+    pub compaction: Option<Compaction>,
     /// Seconds after which a row expires.
     pub ttl: Option<u32>,
     pub timestamps: Timestamps,
@@ -40,6 +40,9 @@ pub(super) struct Config {
     pub login: Option<Login>,
     pub tls: Option<Tls>,
 }
+
+/// The class of a compaction strategy, and its options.
+pub(super) type Compaction = (String, Vec<(String, String)>);
 
 /// How many copies a new keyspace keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +194,7 @@ fn replication(options: &Options) -> Result<Replication> {
     Ok(Replication::Datacenters(list(&text).iter().map(one).collect::<Result<_>>()?))
 }
 
-fn compaction(options: &Options) -> Result<Option<(String, Vec<(String, String)>)>> {
+fn compaction(options: &Options) -> Result<Option<Compaction>> {
     let mut parts = list(&options.get("compaction").unwrap_or_default()).into_iter();
     let Some(class) = parts.next() else { return Ok(None) };
     let hint = "such as 'TimeWindowCompactionStrategy, compaction_window_unit:DAYS, compaction_window_size:1'";

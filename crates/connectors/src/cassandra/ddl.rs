@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use scylla::cluster::metadata::UserDefinedType;
 
+use super::config::Compaction;
 use super::definition::Definition;
 use super::types;
 
@@ -40,7 +41,7 @@ pub(super) fn create_type(definition: &UserDefinedType<'_>) -> String {
     format!("CREATE TYPE IF NOT EXISTS {keyspace}.{name} ({})", fields.join(", "))
 }
 
-pub(super) fn create_table(table: &Definition, compaction: Option<&(String, Vec<(String, String)>)>) -> String {
+pub(super) fn create_table(table: &Definition, compaction: Option<&Compaction>) -> String {
     let columns = table.columns.iter().map(|(name, typ)| format!("{} {}", quoted(name), types::text(typ)));
     let columns: Vec<_> = columns.collect();
     let mut key = format!("({})", names(&table.partition));

@@ -98,9 +98,10 @@ pub(super) fn user_types(typ: &ColumnType<'static>, found: &mut Vec<Arc<UserDefi
 /// Why a column that is there does not hold values of a new column's type; `None`: it does.
 pub(super) fn unfit(wanted: &ColumnType<'_>, there: &ColumnType<'_>) -> Option<String> {
     match (wanted, there) {
-        (ColumnType::Collection { typ: CollectionType::List(_), .. }, ColumnType::Collection { frozen: false, typ })
-            if matches!(typ, CollectionType::List(_)) =>
-        {
+        (
+            ColumnType::Collection { typ: CollectionType::List(_), .. },
+            ColumnType::Collection { frozen: false, typ: CollectionType::List(_) },
+        ) => {
             let why = "is not frozen: Cassandra would append the elements again whenever a write is repeated";
             Some(format!("is {} in the table, which {why}; make it {}", text(there), text(wanted)))
         }

@@ -258,8 +258,11 @@ fn a_copy_holds_the_same() {
     open(&to, 2).write(0, &small(3)).unwrap();
 }
 
-/// What a sink lacks: table, parts by epochs, and of each epoch its rows.
-fn lacking(checkpoint: &Checkpoint) -> Vec<(&str, Vec<(u64, u64)>, Vec<(u64, RecordBatch)>)> {
+/// Table, parts by epochs, and of each epoch its rows.
+type Lacking<'a> = (&'a str, Vec<(u64, u64)>, Vec<(u64, RecordBatch)>);
+
+/// What sinks lack.
+fn lacking(checkpoint: &Checkpoint) -> Vec<Lacking<'_>> {
     let of = |pending: &Pending| {
         let epochs = pending.parts.iter().map(|part| (part.first, part.last)).collect();
         let outputs = pending.parts.iter().flat_map(|part| &part.outputs);

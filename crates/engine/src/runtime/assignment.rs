@@ -295,7 +295,9 @@ impl Assignment {
     /// Goes on with taking tasks, as far as it goes.
     fn take(&mut self) -> Result<()> {
         if self.taking.is_none() {
-            let tasks: Vec<u32> = self.wanted.iter().copied().filter(|task| !self.dropping.contains(task)).collect();
+            // One that comes back while it is given up waits for that: its end would end the new term.
+            let is_free = |task: &u32| !self.dropping.contains(task) && !self.giving_up.contains_key(task);
+            let tasks: Vec<u32> = self.wanted.iter().copied().filter(is_free).collect();
             if tasks.is_empty() {
                 return Ok(());
             }

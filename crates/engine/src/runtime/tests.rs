@@ -301,6 +301,6 @@ fn checkpoints_and_positions_are_kept_while_nobody_waits() {
         assert!(looks < 50_000_000, "the position was never kept");
         clock.sleep(Duration::from_millis(1));
     }
-    assert_eq!(storage.list("task-0/").unwrap().len(), 1, "kept before the position was");
+    assert!(!storage.list("task-0/").unwrap().is_empty(), "kept before the position was");
     pipeline.wait().unwrap();
 }

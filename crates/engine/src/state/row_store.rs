@@ -63,6 +63,9 @@ pub(super) fn class(rows: usize) -> usize {
     (rows.max(1).ilog2() as usize / 2).min(CLASSES - 1)
 }
 
+/// Is told rows and their owners.
+type TellLive<'a> = dyn FnMut(&[RowRef], &[u32]) -> Result<()> + 'a;
+
 /// Rows of one schema.
 #[derive(Debug)]
 pub struct RowStore {
@@ -252,7 +255,7 @@ impl RowStore {
     }
 
     /// Tells all live rows and their owners, segment by segment.
-    pub fn for_each_live(&self, tell: &mut dyn FnMut(&[RowRef], &[u32]) -> Result<()>) -> Result<()> {
+    pub fn for_each_live(&self, tell: &mut TellLive<'_>) -> Result<()> {
         let (mut refs, mut owners) = (Vec::new(), Vec::new());
         for id in 0..self.segments.len() as u32 {
             refs.clear();

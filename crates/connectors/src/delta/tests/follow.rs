@@ -118,10 +118,12 @@ fn reading_starts_at_the_version_that_is_named() {
     assert!(at_rest.to_string().contains("follow = 'true'"), "{at_rest}");
 }
 
-/// Appends an entry to the log as another program would.
+/// Appends an entry to the log as another program would: it is there as a whole, or not at all.
 fn commit(dir: &Path, version: u64, actions: &[serde_json::Value]) {
     let text: Vec<_> = actions.iter().map(ToString::to_string).collect();
-    std::fs::write(dir.join(format!("lake/_delta_log/{version:020}.json")), text.join("\n")).unwrap();
+    let (hidden, entry) = (dir.join("entry"), dir.join(format!("lake/_delta_log/{version:020}.json")));
+    std::fs::write(&hidden, text.join("\n")).unwrap();
+    std::fs::rename(hidden, entry).unwrap();
 }
 
 #[test]

@@ -176,6 +176,7 @@ impl StoredRows for Stored {
 
 /// Where the keys of a segment are.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one for thousands of keys, and most are in memory")]
 pub(super) enum Held {
     Memory(Columns),
     Disk(Arc<Stored>),

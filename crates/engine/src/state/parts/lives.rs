@@ -91,10 +91,13 @@ pub(crate) fn on_disk() -> Backend {
     Backend::Disk(Disk::small().space().unwrap())
 }
 
+/// Makes an operator with empty state.
+type Make = Box<dyn Fn(&Backend) -> Box<dyn Operator> + Send>;
+
 /// An operator in memory and one on disk, and what was restored from the snapshots of the newest one, in turn on disk and in
 /// memory. All get the same input, and must give the same.
 pub(crate) struct Lives {
-    make: Box<dyn Fn(&Backend) -> Box<dyn Operator> + Send>,
+    make: Make,
     all: Vec<(Box<dyn Operator>, Ledger)>,
     restarts: usize,
 }
@@ -111,7 +114,7 @@ impl Lives {
         let ledger = self.all.last().unwrap().1.clone();
         self.restarts += 1;
         // Memory from disk, disk from memory, and each from its own kind.
-        let backend = if self.restarts / 2 % 2 == 0 { Backend::Memory } else { on_disk() };
+        let backend = if (self.restarts / 2).is_multiple_of(2) { Backend::Memory } else { on_disk() };
         let mut fresh = (self.make)(&backend);
         fresh.restore(written_and_read(parts.clone())).unwrap();
         let again = fresh.snapshot().unwrap();

@@ -195,12 +195,12 @@ fn a_setting_of_state_that_cannot_be_is_refused_with_its_place() {
     let refused = |set: &str| {
         refused(&format!("{set};\nCREATE TABLE s WITH (connector = 'bus'); INSERT INTO s SELECT * FROM transactions;"))
     };
-    assert_eq!(refused("SET state.backend = 'disc'"), "1:21: SET state.backend: 'disc' is neither 'memory' nor 'disk'");
+    assert_eq!(refused("SET state.backend = 'disc'"), "1:5: SET state.backend: 'disc' is neither 'memory' nor 'disk'");
     assert_eq!(
         refused("SET state.memory = 'much'"),
-        "1:20: SET state.memory: 'much' is not a size of at least '1 MiB', such as '256 MiB'"
+        "1:5: SET state.memory: 'much' is not a size of at least '1 MiB', such as '256 MiB'"
     );
-    assert_eq!(refused("SET state.path = ''"), "1:18: SET state.path: '' is no directory");
+    assert_eq!(refused("SET state.path = ''"), "1:5: SET state.path: '' is no directory");
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn numbers_and_texts_become_times_as_the_table_says() {
     let schema = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"long"},{"name":"b","type":"string"}]}"#;
     let record = framed(1, &[long(1_714_564_800_123), text("2024-05-01T12:00:00Z")].concat());
     let of = |column: &str, options: &[(&str, &str)]| {
-        let read = decode(&table(&[(column, times(), true)], options), &[(1, schema)], &[record.clone()]);
+        let read = decode(&table(&[(column, times(), true)], options), &[(1, schema)], std::slice::from_ref(&record));
         read.bad.first().map_or_else(|| lines(&read.rows)[0].clone(), |bad| format!("{}: {}", bad.reason, bad.detail))
     };
     assert_eq!(of("a", &[("timestamp_format", "unix_ms")]), r#"{"a":"2024-05-01T12:00:00.123000Z"}"#);

@@ -14,10 +14,13 @@ pub(in super::super) struct Purged {
     pub(in super::super) first: u32,
 }
 
+/// Keys with what they remember, and keys that are gone.
+type Changed = (Vec<(u32, Purged)>, Vec<u32>);
+
 impl History {
     /// Takes the keys that were purged since the last call: those that are there with what they remember, and those that
     /// are gone.
-    pub(in super::super) fn take_changed(&mut self) -> Result<(Vec<(u32, Purged)>, Vec<u32>)> {
+    pub(in super::super) fn take_changed(&mut self) -> Result<Changed> {
         let (mut there, mut gone) = (Vec::new(), Vec::new());
         for slot in std::mem::take(&mut self.changed) {
             self.keys.update(slot, |key| {
