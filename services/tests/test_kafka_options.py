@@ -280,9 +280,9 @@ def test_a_row_that_is_no_longer_true_is_a_tombstone(kafka, riverrun, tmp_path):
     assert (json.loads(key)["user_id"], json.loads(value)["total"], tombstone) == ("a", 20, (key, None))
 
 
-def test_rows_are_written_as_json_only(kafka, riverrun, tmp_path):
+def test_rows_are_written_as_json_or_avro_only(kafka, riverrun, tmp_path):
     said = bounded(riverrun, to_topic(kafka, name(), orders(tmp_path), format="csv"), tmp_path, fails=True)
-    assert "as JSON only" in said and "'format'" in said
+    assert "as JSON or Avro" in said and "'format'" in said
 
 
 def test_csv_is_read(kafka, riverrun, tmp_path):
