@@ -44,7 +44,7 @@ def run(readers):
     log = open(os.path.join(work, "log"), "w+", encoding="utf-8")
     process = subprocess.Popen([riverrun, "run", f"{work}/readers.sql", "--set", f"DATA_DIR={data}"], stderr=log)
     try:
-        while not (found := re.search(r"answers on http://127\.0\.0\.1:(\d+)", open(log.name, encoding="utf-8").read())):
+        while not (found := re.search(r"dashboard on http://127\.0\.0\.1:(\d+)", open(log.name, encoding="utf-8").read())):
             time.sleep(0.1)
         port = int(found[1])
         time.sleep(WARM)

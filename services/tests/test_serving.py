@@ -34,8 +34,8 @@ class Pipeline:
         self.run, self.folder = run, folder
         # The lines of the log are JSON.
         found = lambda pattern: re.search(pattern, run.said())
-        until(lambda: found(r"answers on http://([\d.:]+)") and found(r"psql -h ([\d.]+) -p (\d+)"), PATIENCE, run.said)
-        self.base = "http://" + found(r"answers on http://([\d.:]+\d)")[1].replace("0.0.0.0", "127.0.0.1")
+        until(lambda: found(r"dashboard on http://([\d.:]+)") and found(r"psql -h ([\d.]+) -p (\d+)"), PATIENCE, run.said)
+        self.base = "http://" + found(r"dashboard on http://([\d.:]+\d)")[1].replace("0.0.0.0", "127.0.0.1")
         self.port = found(r"psql -h [\d.]+ -p (\d+)")[1]
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
