@@ -128,7 +128,9 @@ impl Connectors for Registry {
         }
         let options = match (table.options.get("dead_letter_path"), table.options.get("dead_letter_topic")) {
             // Read as well: a folder may have no file yet.
-            (Some(path), _) => Options::of(&[("connector", "filesystem"), ("format", "json"), ("path", &path), ("watch", "true")]),
+            (Some(path), _) => {
+                Options::of(&[("connector", "filesystem"), ("format", "json"), ("path", &path), ("watch", "true")])
+            }
             (None, Some(topic)) => self.dead_letter_topic(table, &topic)?,
             (None, None) => return Ok(None),
         };

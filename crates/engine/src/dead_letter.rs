@@ -162,7 +162,8 @@ impl DeadLetter {
 /// A column is missing, or is of another type.
 pub fn letters(rows: &RecordBatch) -> Result<Vec<DeadLetter>> {
     let column = |name: &str| {
-        let column = rows.column_by_name(name).filter(|c| schema().field_with_name(name).is_ok_and(|f| f.data_type() == c.data_type()));
+        let column =
+            rows.column_by_name(name).filter(|c| schema().field_with_name(name).is_ok_and(|f| f.data_type() == c.data_type()));
         column.ok_or_else(|| Error::permanent(format!("a table of dead letters has no column {name}, or of another type")))
     };
     let string = |name: &str| column(name).map(|c| c.as_string::<i32>());

@@ -125,7 +125,8 @@ impl Backend for Fixed {
     }
 
     fn replay(&self, wanted: &ReplayWanted) -> Result<Replayed> {
-        let source = ReplayedSource { source: wanted.source.clone().unwrap_or_default(), replayed: 2, ..ReplayedSource::default() };
+        let source =
+            ReplayedSource { source: wanted.source.clone().unwrap_or_default(), replayed: 2, ..ReplayedSource::default() };
         Ok(Replayed { dry_run: wanted.dry_run, sources: vec![source], records: Vec::new() })
     }
 

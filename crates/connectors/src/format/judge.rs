@@ -26,12 +26,12 @@ impl Judge {
     /// What was kept of the table's records does not say all that decoding needs.
     pub fn of(table: &Table, context: &Context) -> Result<Self> {
         let is = |name: &str, value: &str| table.options.get(name).is_some_and(|given| given.trim().eq_ignore_ascii_case(value));
-        let beyond_records = match () {
-            () if is("format", "parquet") => Some("rows of Parquet files are no records"),
-            () if is("connector", "filesystem") && is("format", "csv") && !is("header", "false") => {
-                Some("a line of CSV does not say its columns, the header of its file does")
-            }
-            () => None,
+        let beyond_records = if is("format", "parquet") {
+            Some("rows of Parquet files are no records")
+        } else if is("connector", "filesystem") && is("format", "csv") && !is("header", "false") {
+            Some("a line of CSV does not say its columns, the header of its file does")
+        } else {
+            None
         };
         if let Some(why) = beyond_records {
             let error = Error::invalid(format!("dead letters of {} cannot be given again: {why}", table.name));

@@ -103,7 +103,10 @@ impl Records {
             key: self.key(place).map(Bytes::copy_from_slice),
             payload: Bytes::copy_from_slice(self.payload(record)),
             tombstone: false,
-            headers: self.headers(place).map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.map(Bytes::copy_from_slice))).collect(),
+            headers: self
+                .headers(place)
+                .map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.map(Bytes::copy_from_slice)))
+                .collect(),
         }
     }
 }

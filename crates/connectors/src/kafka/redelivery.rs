@@ -74,9 +74,9 @@ impl KafkaRedelivery {
 
     fn send(&mut self, letter: &DeadLetter) -> Result<()> {
         let (topic, partition) = self.place(letter)?;
-        let headers = headers(letter).iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: value.as_deref() })
-        });
+        let headers = headers(letter)
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
         self.transactions.send(BaseRecord {
             topic: &topic,
             partition: Some(partition),

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use riverrun_engine::Result;
 use riverrun_engine::connect::{Connectors, Context};
 use riverrun_engine::dead_letter::{self, DeadLetter};
 use riverrun_engine::graph::SourceNode;
 use riverrun_engine::source::{Limit, Poll, Start};
 use riverrun_engine::table::Table;
 use riverrun_engine::time::{Clock, SystemClock};
-use riverrun_engine::Result;
 
 /// What is read at once.
 const READ: Limit = Limit::new(1024, 4 << 20);

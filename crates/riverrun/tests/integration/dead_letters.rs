@@ -70,7 +70,13 @@ fn mixed() -> Vec<Raw> {
     let header = |name: &str, value: Option<&[u8]>| (name.to_owned(), value.map(<[u8]>::to_vec));
     vec![
         (0, some("ann"), some(r#"{"user_id":"ann","amount":1.5}"#), vec![], TIME),
-        (0, some("ann"), some(r#"{"user_id":"ann","amount":"two"}"#), vec![header("trace", Some(b"\xff\x01")), header("n", None)], TIME + 1),
+        (
+            0,
+            some("ann"),
+            some(r#"{"user_id":"ann","amount":"two"}"#),
+            vec![header("trace", Some(b"\xff\x01")), header("n", None)],
+            TIME + 1,
+        ),
         (1, Some(b"\xfe".to_vec()), some(r#"{"user_id":"bob","amount":"three"}"#), vec![], TIME + 2),
         (1, None, Some(b"{\"user_id\":\"\xff\"}".to_vec()), vec![], TIME + 3),
         (2, some("eve"), None, vec![], TIME + 4),
@@ -96,13 +102,17 @@ fn counts(replayed: &Value) -> Value {
 
 #[test]
 fn they_are_listed_with_reason_position_and_counts() {
-    for places in ["dead_letter_topic = 'dlq'", "dead_letter_path = '${DATA_DIR}/dead.jsonl'", "dead_letter_path = '${DATA_DIR}/dead'"] {
+    for places in
+        ["dead_letter_topic = 'dlq'", "dead_letter_path = '${DATA_DIR}/dead.jsonl'", "dead_letter_path = '${DATA_DIR}/dead'"]
+    {
         let directory = with_dead_letters(places);
         let listed = object(directory.path(), &["dead-letters", "list", "shop.sql"]);
-        let counts: BTreeMap<_, _> = listed["counts"].as_array().unwrap().iter().map(|c| (c["reason"].as_str().unwrap(), &c["letters"])).collect();
+        let counts: BTreeMap<_, _> =
+            listed["counts"].as_array().unwrap().iter().map(|c| (c["reason"].as_str().unwrap(), &c["letters"])).collect();
         assert_eq!(json!(counts), json!({"wrong_type": 2, "malformed": 2, "empty": 1, "too_large": 1}), "{places}");
         let letters = listed["letters"].as_array().unwrap();
-        let of = |partition: i64, offset: i64| letters.iter().find(|l| l["partition"] == partition && l["offset"] == offset).unwrap();
+        let of =
+            |partition: i64, offset: i64| letters.iter().find(|l| l["partition"] == partition && l["offset"] == offset).unwrap();
         assert_eq!((&of(0, 1)["payload"], &of(0, 1)["key"]), (&json!(r#"{"user_id":"ann","amount":"two"}"#), &json!("ann")));
         assert!(of(0, 1)["detail"].as_str().unwrap().contains("amount") && of(0, 1)["read_time"].is_string(), "{}", of(0, 1));
         assert_eq!(of(0, 1)["record_time"], "2024-05-01T12:00:00.000001Z");
@@ -126,7 +136,11 @@ fn what_decodes_after_the_fix_is_given_again_once_byte_for_byte() {
         let path = directory.path();
         let still = json!({"malformed": 2, "empty": 1});
         let unfixed = object(path, &["dead-letters", "replay", "shop.sql"]);
-        assert_eq!(counts(&unfixed), json!([6, 0, 0, 1, {"malformed": 2, "empty": 1, "wrong_type": 2}]), "the script is as it was");
+        assert_eq!(
+            counts(&unfixed),
+            json!([6, 0, 0, 1, {"malformed": 2, "empty": 1, "wrong_type": 2}]),
+            "the script is as it was"
+        );
 
         let looked = object(path, &["dead-letters", "replay", "fixed.sql", "--dry-run"]);
         assert_eq!(counts(&looked), json!([6, 2, 0, 1, still]));
@@ -179,7 +193,8 @@ fn where_nothing_can_be_given_to_it_says_what_to_do_and_writes_a_file() {
     };
     std::fs::write(path.join("shop.sql"), script("DOUBLE")).unwrap();
     std::fs::write(path.join("fixed.sql"), script("VARCHAR")).unwrap();
-    std::fs::write(path.join("in.jsonl"), "{\"user_id\":\"a\",\"amount\":\"x\"}\n{\"user_id\":\"a\",\"amount\":1}\nnonsense\n").unwrap();
+    std::fs::write(path.join("in.jsonl"), "{\"user_id\":\"a\",\"amount\":\"x\"}\n{\"user_id\":\"a\",\"amount\":1}\nnonsense\n")
+        .unwrap();
     let nothing = riverrun(path, &["dead-letters", "replay", "shop.sql", "--out", "none.jsonl"]).unwrap();
     assert!(nothing.contains("orders: 0 dead letters: 0 replayed"), "{nothing}");
     riverrun(path, &["run", "shop.sql", "--bounded"]).unwrap();

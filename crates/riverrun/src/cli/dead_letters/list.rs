@@ -223,7 +223,8 @@ fn parsed<T: for<'de> Deserialize<'de>>(rows: &[RecordBatch]) -> Result<Vec<T>> 
     let mut writer = LineDelimitedWriter::new(&mut lines);
     rows.iter().try_for_each(|batch| writer.write(batch))?;
     writer.finish()?;
-    let parse = |line: &[u8]| serde_json::from_slice(line).map_err(|e| Error::permanent(format!("the answer is not understood: {e}")));
+    let parse =
+        |line: &[u8]| serde_json::from_slice(line).map_err(|e| Error::permanent(format!("the answer is not understood: {e}")));
     lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect()
 }
 
