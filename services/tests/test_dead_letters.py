@@ -114,7 +114,7 @@ def test_what_decodes_after_the_fix_is_given_again_once_whatever_is_killed(shop)
         run.started()
         until(lambda: len(shop.records(f"{shop.topic}-copy")) == 31, PATIENCE, run.said)
         assert run.stop() == 0
-    amounts = sorted(json.loads(value)["amount"] for _, value, _, _ in shop.records(f"{shop.topic}-copy"))
+    amounts = sorted(str(json.loads(value)["amount"]) for _, value, _, _ in shop.records(f"{shop.topic}-copy"))
     assert amounts == sorted([f"{i} euros" for i in range(30)] + ["1.0"])
 
 

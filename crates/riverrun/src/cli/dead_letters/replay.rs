@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use riverrun_engine::Result;
 use riverrun_engine::progress::Timestamp;
-use riverrun_engine::time::Clock as _;
 use riverrun_serve::client::Client;
 use riverrun_serve::discovery;
 use riverrun_serve::protocol::{ReplayOutcome, ReplayWanted, Replayed, ReplayedRecord, ReplayedSource};
