@@ -108,15 +108,21 @@ class Between:
             def passed_on(self, body=None):
                 kept = {n: v for n, v in self.headers.items() if n in ("Accept", "Content-Type")}
                 url = f"http://{address}{self.path}"
-                with requests.request(self.command, url, data=body, headers=kept, stream=True, timeout=300) as answer:
-                    self.send_response_only(answer.status_code)
-                    for name in ("Content-Type", "Content-Security-Policy"):
-                        if name in answer.headers:
-                            self.send_header(name, answer.headers[name])
-                    self.end_headers()
-                    for part in answer.iter_content(None):
-                        self.wfile.write(part)
-                        self.wfile.flush()
+                try:
+                    with requests.request(self.command, url, data=body, headers=kept, stream=True, timeout=300) as answer:
+                        self.copy(answer)
+                except (requests.RequestException, ConnectionError):
+                    self.close_connection = True  # one of the two is gone
+
+            def copy(self, answer):
+                self.send_response_only(answer.status_code)
+                for name in ("Content-Type", "Content-Security-Policy"):
+                    if name in answer.headers:
+                        self.send_header(name, answer.headers[name])
+                self.end_headers()
+                for part in answer.iter_content(None):
+                    self.wfile.write(part)
+                    self.wfile.flush()
 
             def log_message(self, *_):
                 pass

@@ -29,7 +29,7 @@ return found;
 
 
 def count(value, unit=""):
-    return f"{value:,.0f} {unit}".strip()
+    return f"{value:,.0f} {unit.removesuffix('s') if value == 1 else unit}".strip()
 
 
 def rate(value, unit="rows/s"):
@@ -51,6 +51,8 @@ def size(value):
 def duration(value):
     if value == 0:
         return "0 s"
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
     if value < 0.9995:
         return f"{value * 1e3:.{1 if value < 0.01 else 0}f} ms"
     if value < 59.95:
@@ -66,7 +68,8 @@ def duration(value):
 
 
 def elapsed(value):
-    return duration(int(value + 0.5))
+    whole = int(value + 0.5)
+    return duration(whole) if whole >= 60 else f"{whole} s"
 
 
 def moment(at):
@@ -158,6 +161,7 @@ def expected(canned, answer):
 
 
 def test_every_number_on_the_page_is_that_of_the_metrics(trial, driver):  # noqa: F811
+    until(lambda: trial.value("riverrun_checkpoints_total") > 0, PATIENCE)  # all metrics are there from then on
     with Between(trial.address) as between:
         page = Page(driver, between.address)
         until(lambda: between.answers > 13, PATIENCE)
