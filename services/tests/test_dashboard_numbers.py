@@ -5,6 +5,7 @@ import re
 import time
 from datetime import datetime, timezone
 
+import requests
 from browser import PATIENCE, Page, driver  # noqa: F401
 from canned import START, Between, seconds
 from runs import until
@@ -161,7 +162,8 @@ def expected(canned, answer):
 
 
 def test_every_number_on_the_page_is_that_of_the_metrics(trial, driver):  # noqa: F811
-    until(lambda: trial.value("riverrun_checkpoints_total") > 0, PATIENCE)  # all metrics are there from then on
+    # All metrics are there from then on.
+    requests.post(f"http://{trial.address}/api/v1/pipeline/checkpoint", json={}, timeout=PATIENCE).raise_for_status()
     with Between(trial.address) as between:
         page = Page(driver, between.address)
         until(lambda: between.answers > 13, PATIENCE)
