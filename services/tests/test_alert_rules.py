@@ -45,8 +45,10 @@ def late(rows):
     return {f"riverrun_late_rows_total{{{SOURCE}}}": rows, f"riverrun_source_rows_total{{{SOURCE}}}": "0+1000x60"}
 
 
-def checkpoint(values, epochs="0+100x60"):
-    return {f"riverrun_checkpoint_last_success_timestamp_seconds{{{P}}}": values, f"riverrun_epochs_total{{{P}}}": epochs}
+def checkpoint(values, epochs="0+100x60", interval="10x60"):
+    """No interval: a run that keeps no checkpoints. No values: none was written."""
+    series = {"start_timestamp_seconds": "0x60", "checkpoint_interval_seconds": interval, "checkpoint_last_success_timestamp_seconds": values, "epochs_total": epochs}
+    return {f"riverrun_{name}{{{P}}}": value for name, value in series.items() if value}
 
 
 # Alert, series of a value every 30 seconds, minute at which it is quiet yet, minute at which it fires (None: never).
@@ -69,6 +71,10 @@ CASES = [
     ("RiverrunCheckpointOld", checkpoint("0x60"), 9, 13),
     ("RiverrunCheckpointOld", checkpoint("0+30x60"), 9, None),
     ("RiverrunCheckpointOld", checkpoint("0x60", epochs="100x60"), 9, None),  # nothing to write
+    ("RiverrunCheckpointOld", checkpoint(None), 10, 13),  # never written
+    ("RiverrunCheckpointOld", checkpoint(None, interval="120x60"), 14, 16),  # taken seldom
+    ("RiverrunCheckpointOld", checkpoint("_x30 900+30x30"), 9, 14),  # came late
+    ("RiverrunCheckpointOld", checkpoint(None, interval=None), 9, None),  # a bounded run
     ("RiverrunCheckpointFailing", {f"riverrun_checkpoint_failures_total{{{P}}}": "0x20 1x40"}, 9, 12),
     ("RiverrunSourceFailing", {f"riverrun_source_failing{{{PARTITION % 3}}}": "0x10 1x50"}, 6, 8),
     ("RiverrunSinkFailing", {f"riverrun_sink_failing{{{SINK}}}": "0x10 1x50"}, 6, 8),
@@ -162,8 +168,8 @@ def break_checkpoints(place):
 def quick(rules):
     """The rules with a second for a minute."""
     quick = re.sub(r"\b(\d+)m\b", r"\1s", rules)
-    assert "> 600" in quick
-    return quick.replace("> 600", "> 10")
+    assert "(600 + " in quick
+    return quick.replace("(600 + ", "(10 + ")
 
 
 @pytest.fixture

@@ -115,9 +115,9 @@ def test_every_number_is_the_known_one_and_that_of_metrics(trial, driver):  # no
         ("lag", "30 records", "riverrun_source_lag_records", {}, 30),
         ("late", "4 rows", "riverrun_late_rows_total", {}, 4),
         ("dead-letters", "5 records", "riverrun_dead_letters_total", {}, 5),
-        ("alerts", "1 alerts", "riverrun_sink_rows_total", {"sink": "fraud_alerts"}, 1),
+        ("alerts", "1 alert", "riverrun_sink_rows_total", {"sink": "fraud_alerts"}, 1),
         ("checkpoint-failures", "0 checkpoints", "riverrun_checkpoint_failures_total", {}, 0),
-        ("tasks", "1 tasks", "riverrun_tasks", {}, 1),
+        ("tasks", "1 task", "riverrun_tasks", {}, 1),
     ]:
         assert (page.number(shown), trial.value(metric, **labels)) == (text, value), shown
     for shown, unit, metric in [
@@ -126,13 +126,13 @@ def test_every_number_is_the_known_one_and_that_of_metrics(trial, driver):  # no
         ("state-rows", "rows", "riverrun_state_rows"),
         ("workers", "workers", "riverrun_workers"),
     ]:
-        page.shows(f'[data-number="{shown}"]', f"{trial.value(metric):,.0f} {unit}")
+        page.shows(f'[data-number="{shown}"]', f"{trial.value(metric):,.0f} {unit if trial.value(metric) != 1 else unit[:-1]}")
     assert "50 records read" in page.text("#keeping-up")
     assert f"{trial.value('riverrun_operator_late_rows_total'):.0f} rows dropped by windows" in page.text("#dropped")
     for table, key, column, text, metric, labels in [
         ("partitions", "transactions/0", "lag", "30 records", "riverrun_source_lag_records", {}),
         ("partitions", "transactions/0", "offset", "50", "riverrun_source_offset", {}),
-        ("sinks", "fraud_alerts", "rows", "1 rows", "riverrun_sink_rows_total", {"sink": "fraud_alerts"}),
+        ("sinks", "fraud_alerts", "rows", "1 row", "riverrun_sink_rows_total", {"sink": "fraud_alerts"}),
         ("sinks", "late", "rows", "4 rows", "riverrun_sink_rows_total", {"sink": "late"}),
         ("operators", "steps.over", "rows-in", "45 rows", "riverrun_operator_rows_in_total", {"operator": "steps.over"}),
         ("drops", "riverrun_dead_letters_total transactions wrong_type", "count", "5 records", "riverrun_dead_letters_total", {"reason": "wrong_type"}),
@@ -167,6 +167,7 @@ def test_paused_and_then_cut_off(trial, driver):  # noqa: F811
     api = f"http://{trial.address}/api/v1/pipeline"
     assert requests.post(f"{api}/pause", json={}, timeout=PATIENCE).json()["state"] == "paused"
     page.shows("#condition", "paused")
+    assert trial.value("riverrun_paused") == 1
     requests.post(f"{api}/resume", json={}, timeout=PATIENCE)
     until(lambda: "paused" not in page.text("#condition"), PATIENCE)
     trial.run.process.kill()
@@ -294,6 +295,6 @@ def test_where_a_token_is_needed_the_browser_gives_it_and_the_page_works(riverru
         assert requests.get(f"http://{address}/", timeout=PATIENCE).status_code == 401
         page = Page(driver, f"anybody:a-secret-of-this-test@{address}")  # as typed into the browser's own question
         page.shows("#pipeline", "doomed")
-        page.shows("#keeping-up", "1 records read")
+        page.shows("#keeping-up", "1 record read")
         assert "a-secret-of-this-test" not in driver.page_source
         assert page.complaints() == []

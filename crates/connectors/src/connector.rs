@@ -15,6 +15,8 @@ use riverrun_engine::source::{OnBadRecord, Source};
 use riverrun_engine::table::{Capabilities, Options, Table};
 use riverrun_engine::{Error, Result};
 
+use crate::redelivery::Redelivery;
+
 /// An option of `WITH (…)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionDescription {
@@ -76,6 +78,14 @@ pub trait Connector: Send + Sync {
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         let _ = context;
         Err(Error::invalid(format!("{} cannot be written to", node.table.name)))
+    }
+
+    /// Connects what gives bad records of a table to it again. May do I/O; may make a place for what was given.
+    fn redelivery(&self, table: &Table, context: &Context) -> Result<Box<dyn Redelivery>> {
+        let _ = context;
+        let connector = table.connector()?;
+        Err(Error::invalid(format!("records of {} cannot be given again: connector '{connector}' has no topics", table.name))
+            .hint("--out FILE writes them to a file, one a line: put it where the pipeline reads, or let a script read it"))
     }
 
     /// The pipeline's journal, where this connector is a bus that can hold it and the graph's tables are on it. May do I/O.

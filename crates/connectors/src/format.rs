@@ -11,6 +11,7 @@ mod decode;
 mod decoding;
 mod encode;
 mod json;
+mod judge;
 mod metadata;
 mod payload;
 mod records;
@@ -20,6 +21,7 @@ mod text;
 pub use decode::{Decoded, Decoder};
 pub(crate) use decoding::{Decoding, columns};
 pub use encode::{EncodedRows, JsonEncoder};
+pub use judge::Judge;
 pub(crate) use rows::{RowEncoder, check_sink};
 
 use std::time::Duration;

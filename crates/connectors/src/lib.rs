@@ -16,6 +16,7 @@ pub mod generator;
 pub mod kafka;
 pub mod log;
 pub mod partitioner;
+pub mod redelivery;
 pub mod s3;
 pub mod table;
 

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use riverrun_engine::connect::{Connectors, Context, Told};
+use riverrun_engine::dead_letter;
 use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
 use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
-use riverrun_engine::source::{OnBadRecord, Source, dead_letter_schema};
+use riverrun_engine::source::{OnBadRecord, Source};
 use riverrun_engine::table::{Capabilities, Column, Location, Options, Table};
 use riverrun_engine::{Error, Result};
 
 use crate::connector::{COMMON, Connector, Description, OptionDescription, check_common, on_bad_record};
+use crate::format::Judge;
+use crate::redelivery::Redelivery;
 use crate::schema_registry;
+
+/// The largest dead letter that is read.
+const LARGEST_LETTER: &str = "64 MiB";
 
 /// A connector of the registry: described always, there if compiled in.
 pub struct Entry {
@@ -121,14 +127,19 @@ impl Connectors for Registry {
             return Ok(None);
         }
         let options = match (table.options.get("dead_letter_path"), table.options.get("dead_letter_topic")) {
-            (Some(path), _) => Options::of(&[("connector", "filesystem"), ("format", "json"), ("path", &path)]),
+            // Read as well: a folder may have no file yet.
+            (Some(path), _) => {
+                Options::of(&[("connector", "filesystem"), ("format", "json"), ("path", &path), ("watch", "true")])
+            }
             (None, Some(topic)) => self.dead_letter_topic(table, &topic)?,
             (None, None) => return Ok(None),
         };
+        // For whoever asks the table: others may write to a topic too, and a letter is larger than its record.
+        let options = options.with("bad_records", "drop").with("max_record_bytes", LARGEST_LETTER);
         let column = |field: &Arc<_>| Column { field: Arc::clone(field), metadata: None, location: Location::default() };
         Ok(Some(Table {
             name: format!("{}_dead_letters", table.name),
-            columns: dead_letter_schema().fields().iter().map(column).collect(),
+            columns: dead_letter::schema().fields().iter().map(column).collect(),
             watermark: None,
             partitioned_by: Vec::new(),
             primary_key: Vec::new(),
@@ -158,6 +169,23 @@ impl Connectors for Registry {
 }
 
 impl Registry {
+    /// Tells whether a record of this table would become a row now.
+    ///
+    /// # Errors
+    /// Records of this table cannot be told apart from their files.
+    pub fn judge(&self, table: &Table, context: &Context) -> Result<Judge> {
+        Judge::of(table, context)
+    }
+
+    /// What gives records of this table to it again. May do I/O.
+    ///
+    /// # Errors
+    /// The connector cannot do that, or cannot be reached.
+    pub fn redelivery(&self, table: &Table, context: &Context) -> Result<Box<dyn Redelivery>> {
+        let (_, connector) = self.entry(table)?;
+        connector.redelivery(table, context).map_err(|e| e.within(format!("source {}", table.name)))
+    }
+
     /// The options of a dead-letter topic: those that connect the source, with another topic.
     fn dead_letter_topic(&self, table: &Table, topic: &str) -> Result<Options> {
         let (description, _) = self.entry(table)?;

@@ -49,6 +49,6 @@ pub enum Port {
     Update,
     /// From a source: rows behind the watermark, again, for a sink of their own.
     Late,
-    /// From a source: records that could not be decoded ([`crate::source::dead_letter_schema`]).
+    /// From a source: records that could not be decoded ([`crate::dead_letter::schema`]).
     DeadLetters,
 }

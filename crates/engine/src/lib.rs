@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod connect;
+pub mod dead_letter;
 pub mod error;
 pub mod failpoint;
 pub mod graph;

@@ -1,9 +1,6 @@
 //! The contract of a source: partitions of records, read from a position on.
 
-use std::sync::{Arc, LazyLock};
-
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 
 use crate::time::Micros;
@@ -44,6 +41,9 @@ impl Limit {
 pub const BAD_RECORD_REASONS: [&str; 7] =
     ["malformed", "missing_field", "wrong_type", "event_time", "too_large", "empty", "schema"];
 
+/// A header of a record: name and value.
+pub type Header = (String, Option<Bytes>);
+
 /// A record that could not become a row: its position, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BadRecord {
@@ -59,6 +59,10 @@ pub struct BadRecord {
     pub key: Option<Bytes>,
     /// The record as it was.
     pub payload: Bytes,
+    /// Whether it had no value at all; the payload is empty then.
+    pub tombstone: bool,
+    /// Its headers, where they are kept: with `bad_records = 'dead_letter'`.
+    pub headers: Vec<Header>,
 }
 
 /// What one poll of a partition gave.
@@ -175,47 +179,4 @@ pub enum OnBadRecord {
     Drop,
     /// Is counted and goes to the dead-letter sink.
     DeadLetter,
-}
-
-/// The schema of dead letters: `source, partition, offset, record_time, reason, detail, key, payload`.
-/// Bytes that are no UTF-8 are written as `base64:` and their base64.
-pub fn dead_letter_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-        Arc::new(Schema::new(vec![
-            Field::new("source", DataType::Utf8, false),
-            Field::new("partition", DataType::Int32, false),
-            Field::new("offset", DataType::Int64, false),
-            Field::new("record_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
-            Field::new("reason", DataType::Utf8, false),
-            Field::new("detail", DataType::Utf8, false),
-            Field::new("key", DataType::Utf8, true),
-            Field::new("payload", DataType::Utf8, false),
-        ]))
-    });
-    SCHEMA.clone()
-}
-
-/// Bad records as rows of [`dead_letter_schema`].
-pub fn dead_letters(source: &str, partition: u32, bad: &[BadRecord]) -> Result<RecordBatch> {
-    let text = |bytes: &Bytes| match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => format!("base64:{}", base64(bytes)),
-    };
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(bad.iter().map(|_| source))),
-        Arc::new(Int32Array::from_iter_values(bad.iter().map(|_| partition as i32))),
-        Arc::new(Int64Array::from_iter_values(bad.iter().map(|b| b.offset))),
-        Arc::new(TimestampMicrosecondArray::from_iter(bad.iter().map(|b| b.timestamp)).with_timezone("UTC")),
-        Arc::new(StringArray::from_iter_values(bad.iter().map(|b| b.reason))),
-        Arc::new(StringArray::from_iter_values(bad.iter().map(|b| b.detail.as_str()))),
-        Arc::new(StringArray::from_iter(bad.iter().map(|b| b.key.as_ref().map(text)))),
-        Arc::new(StringArray::from_iter_values(bad.iter().map(|b| text(&b.payload)))),
-    ];
-    Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
-}
-
-/// Standard base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }

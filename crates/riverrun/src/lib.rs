@@ -10,6 +10,7 @@ pub struct Observing;
 
 pub mod cli;
 mod context;
+mod dead_letters;
 mod metrics;
 #[cfg(feature = "postgres")]
 mod postgres;

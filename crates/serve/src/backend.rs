@@ -9,7 +9,9 @@ use riverrun_engine::runtime::health::Health;
 use riverrun_engine::runtime::stats::PipelineStats;
 
 use crate::metrics::family::Family;
-use crate::protocol::{Answer, GraphInfo, LogRange, LogRecord, PipelineInfo, RowsWanted, Stats, TableInfo, TopicInfo};
+use crate::protocol::{
+    Answer, GraphInfo, LogRange, LogRecord, PipelineInfo, ReplayWanted, Replayed, RowsWanted, Stats, TableInfo, TopicInfo,
+};
 
 /// What the running process can answer. Where it cannot yet, for it is starting, the error is transient.
 #[async_trait::async_trait]
@@ -43,6 +45,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// By source: what becomes of bad records (the option `bad_records`), and the table that keeps them.
     fn fates(&self) -> Vec<(String, String, Option<String>)>;
+
+    /// Gives dead letters again to where they came from. Blocks for as long as it takes.
+    fn replay(&self, wanted: &ReplayWanted) -> Result<Replayed>;
 
     /// Counts, as the command line asks for them.
     fn stats(&self) -> Result<Stats>;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::access::Secret;
 use crate::discovery::Running;
-use crate::protocol::{Failure, LogRange, LogRecord, SqlRequest, Stats, TopicInfo};
+use crate::protocol::{DeadLetters, Failure, LogRange, LogRecord, ReplayWanted, Replayed, SqlRequest, Stats, TopicInfo};
 
 /// A connection to the running process.
 #[derive(Debug, Clone)]
@@ -71,6 +71,17 @@ impl Client {
     /// What it did in the last two seconds; waits at most as long for the answer.
     pub async fn live_progress(&self) -> Result<Progress> {
         let request = self.http.get(format!("{}/progress/live", self.base)).timeout(Duration::from_secs(2));
+        self.answer(request).await?.json().await.map_err(lost)
+    }
+
+    /// What it does with bad records, and how many there were.
+    pub async fn dead_letters(&self) -> Result<DeadLetters> {
+        self.get("/api/v1/dead-letters?limit=0".to_owned()).await
+    }
+
+    /// Lets it give dead letters again. Waits for as long as it takes.
+    pub async fn replay(&self, wanted: &ReplayWanted) -> Result<Replayed> {
+        let request = self.http.post(format!("{}/api/v1/dead-letters/replay", self.base)).json(wanted);
         self.answer(request).await?.json().await.map_err(lost)
     }
 

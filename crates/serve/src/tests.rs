@@ -17,7 +17,8 @@ use crate::limits::Limits;
 use crate::metrics::family::Family;
 use crate::metrics::starting;
 use crate::protocol::{
-    Answer, ColumnInfo, GraphInfo, LogRange, LogRecord, PipelineInfo, RowsWanted, Stats, Status, TableInfo, TopicInfo,
+    Answer, ColumnInfo, GraphInfo, LogRange, LogRecord, PipelineInfo, ReplayWanted, Replayed, ReplayedSource, RowsWanted, Stats,
+    Status, TableInfo, TopicInfo,
 };
 use crate::server::{Backend, Server};
 
@@ -121,6 +122,12 @@ impl Backend for Fixed {
 
     fn fates(&self) -> Vec<(String, String, Option<String>)> {
         Vec::new()
+    }
+
+    fn replay(&self, wanted: &ReplayWanted) -> Result<Replayed> {
+        let source =
+            ReplayedSource { source: wanted.source.clone().unwrap_or_default(), replayed: 2, ..ReplayedSource::default() };
+        Ok(Replayed { dry_run: wanted.dry_run, sources: vec![source], records: Vec::new() })
     }
 
     fn stats(&self) -> Result<Stats> {

@@ -184,6 +184,8 @@ fn fetch(schema: &SchemaRef, partition: u32, entries: &[Entry], next_offset: i64
         timestamp: Some(entry.time),
         key: None,
         payload: bytes::Bytes::from_static(b"?"),
+        tombstone: false,
+        headers: Vec::new(),
     });
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(good.len()));
     let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;

@@ -7,7 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBa
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
-use riverrun_engine::source::{BadRecord, Fetch};
+use riverrun_engine::dead_letter::KEPT_OF_TOO_LARGE;
+use riverrun_engine::source::{BadRecord, Fetch, Header, OnBadRecord};
 use riverrun_engine::table::{Metadata, Table};
 use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
@@ -18,11 +19,9 @@ use super::payload::{self, CHUNK, Payload};
 use super::records::Records;
 use super::text::{self, Fault};
 use super::{DecoderOptions, JsonEncoder, RawRecord, reason, sql_type};
+use crate::connector::on_bad_record;
 #[cfg(feature = "avro")]
 use crate::schema_registry::SchemaRegistry;
-
-/// The most of a record that is too large that goes with its bad record.
-const KEPT_OF_TOO_LARGE: usize = 64 << 10;
 
 /// What holds for all batches of a decoder.
 struct Plan {
@@ -33,6 +32,8 @@ struct Plan {
     /// For each column of the table: which metadata it is, or `None`: the next one of the payload.
     metadata: Vec<Option<Metadata>>,
     event_time: Option<usize>,
+    /// Whether headers are kept: a column shows them, or dead letters hold them.
+    with_headers: bool,
     options: DecoderOptions,
 }
 
@@ -79,10 +80,12 @@ impl Decoder {
             let found = sql_type(field.data_type());
             return Err(Error::invalid(format!("the event time {} is a {found}, not a TIMESTAMP", field.name())));
         }
-        let metadata = table.columns.iter().map(|c| c.metadata).collect();
+        let metadata: Vec<_> = table.columns.iter().map(|c| c.metadata).collect();
+        let dead_letters = on_bad_record(&table.options)? == OnBadRecord::DeadLetter;
+        let with_headers = dead_letters || metadata.contains(&Some(Metadata::Headers));
         Ok(Self {
             payload: payload_of(table, &payload, csv_header)?,
-            plan: Arc::new(Plan { schema, payload, metadata, event_time, options }),
+            plan: Arc::new(Plan { schema, payload, metadata, event_time, with_headers, options }),
             origin: Origin { topic: topic.into(), partition },
             records: Records::default(),
             decoded: 0,
@@ -147,9 +150,9 @@ impl Decoder {
         payload.map_or(Ok(true), |payload| self.payload.prepare(payload))
     }
 
-    /// Whether a column shows the headers: otherwise a source need not hand them over.
+    /// Whether headers are of use, in a column or in dead letters: otherwise a source need not hand them over.
     pub fn wants_headers(&self) -> bool {
-        self.wants(Metadata::Headers)
+        self.plan.with_headers
     }
 
     fn wants(&self, metadata: Metadata) -> bool {
@@ -184,6 +187,8 @@ impl Decoder {
                 timestamp: record.timestamp,
                 key: record.key.map(Bytes::copy_from_slice),
                 payload: Bytes::copy_from_slice(&payload[..payload.len().min(self.kept(payload.len()))]),
+                tombstone: record.payload.is_none(),
+                headers: self.kept_headers(record),
             });
             return Ok(());
         }
@@ -214,6 +219,11 @@ impl Decoder {
 
     fn kept(&self, bytes: usize) -> usize {
         if bytes > self.plan.options.max_record_bytes { bytes.min(KEPT_OF_TOO_LARGE) } else { bytes }
+    }
+
+    fn kept_headers(&self, record: &RawRecord<'_>) -> Vec<Header> {
+        let headers = self.plan.with_headers.then_some(record.headers).unwrap_or_default();
+        headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(Bytes::copy_from_slice))).collect()
     }
 
     fn key_is_text(&self) -> bool {

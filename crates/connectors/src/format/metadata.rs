@@ -98,16 +98,16 @@ fn headers(item: &FieldRef, records: &Records, range: Range<usize>, unique: bool
     let mut lengths = Vec::new();
     let as_text = fields[1].data_type() == &DataType::Utf8;
     for (_, place) in records.good(range) {
-        let headers = records.headers(place);
+        let headers: Vec<_> = records.headers(place).collect();
         let before = names.len();
         for (i, (name, value)) in headers.iter().enumerate() {
             if unique && headers[i + 1..].iter().any(|(later, _)| later == name) {
                 continue;
             }
-            names.append_value(name);
+            names.append_value(String::from_utf8_lossy(name));
             match as_text {
-                true => texts.append_option(value.as_deref().map(String::from_utf8_lossy)),
-                false => values.append_option(value.as_deref()),
+                true => texts.append_option(value.map(String::from_utf8_lossy)),
+                false => values.append_option(*value),
             }
         }
         lengths.push(names.len() - before);

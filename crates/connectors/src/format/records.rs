@@ -8,15 +8,15 @@ use riverrun_engine::time::Micros;
 
 use super::RawRecord;
 
-/// A header that was kept: name and value.
-pub(super) type OwnedHeader = (String, Option<Vec<u8>>);
+/// Where a header that was kept stands: name and value.
+type PlacedHeader = (Range<usize>, Option<Range<usize>>);
 
-/// Records copied into one buffer: no allocation per record (but for headers, where a column wants them).
+/// Records copied into one buffer: no allocation per record.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
     places: Vec<Place>,
-    headers: Vec<OwnedHeader>,
+    headers: Vec<PlacedHeader>,
 }
 
 /// One record: where its bytes stand, and its metadata.
@@ -37,7 +37,10 @@ impl Records {
         let key = record.key.map(|key| self.copy(key));
         let first_header = self.headers.len();
         if with_headers {
-            self.headers.extend(record.headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec))));
+            for (name, value) in record.headers {
+                let placed = (self.copy(name.as_bytes()), value.map(|value| self.copy(value)));
+                self.headers.push(placed);
+            }
         }
         let headers = first_header..self.headers.len();
         self.places.push(Place { payload, key, headers, offset: record.offset, timestamp: record.timestamp, good: true });
@@ -61,8 +64,10 @@ impl Records {
         place.key.clone().map(|range| &self.bytes[range])
     }
 
-    pub fn headers(&self, place: &Place) -> &[OwnedHeader] {
-        &self.headers[place.headers.clone()]
+    /// The headers that were kept of a record.
+    pub fn headers(&self, place: &Place) -> impl DoubleEndedIterator<Item = (&[u8], Option<&[u8]>)> {
+        let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
+        self.headers[place.headers.clone()].iter().map(move |(name, value)| (bytes(name), value.as_ref().map(bytes)))
     }
 
     /// The records of a range that have a row, in order: row number n is the n-th of them.
@@ -97,6 +102,11 @@ impl Records {
             timestamp: place.timestamp,
             key: self.key(place).map(Bytes::copy_from_slice),
             payload: Bytes::copy_from_slice(self.payload(record)),
+            tombstone: false,
+            headers: self
+                .headers(place)
+                .map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.map(Bytes::copy_from_slice)))
+                .collect(),
         }
     }
 }

@@ -207,6 +207,24 @@ fn records_without_a_value_are_empty() {
 }
 
 #[test]
+fn headers_go_with_bad_records_where_those_are_kept() {
+    let headers: [Header<'_>; 2] = [("trace", Some(b"\xff")), ("none", None)];
+    let of = |offset, payload| RawRecord { offset, payload, headers: &headers, ..RawRecord::default() };
+    // Refused at first sight, by its syntax, by its types, by its event time.
+    let wrong = with("timestamp", "\"0001-01-01T00:00:00Z\"");
+    let payloads: [Option<&[u8]>; 4] = [None, Some(b"{\"user_id\"}"), Some(b"{}"), Some(wrong.as_bytes())];
+    let all: Vec<_> = (0..).zip(payloads).map(|(offset, payload)| of(offset, payload)).collect();
+    let kept = decode_all(&transactions(&[("dead_letter_path", "dead.jsonl")]), &all);
+    assert_eq!(kept.bad.len(), 4);
+    for bad in &kept.bad {
+        let expected = [("trace".to_owned(), Some(bytes::Bytes::from_static(b"\xff"))), ("none".to_owned(), None)];
+        assert_eq!((&bad.headers[..], bad.tombstone), (&expected[..], bad.offset == 0), "{}", bad.detail);
+    }
+    let dropped = decode_all(&transactions(&[("bad_records", "drop")]), &all);
+    assert!(dropped.bad.len() == 4 && dropped.bad.iter().all(|bad| bad.headers.is_empty()));
+}
+
+#[test]
 fn event_times_out_of_bounds_never_reach_a_watermark() {
     bad(with("timestamp", "\"0001-01-01T00:00:00Z\""), reason::EVENT_TIME, "0001-01-01T00:00:00+00:00 is before 1970");
     bad(with("timestamp", "\"9999-12-31T23:59:59.999999Z\""), reason::EVENT_TIME, "past the record's time");

@@ -13,10 +13,12 @@ use riverrun_engine::table::{Capabilities, Table};
 use super::config::Config;
 use super::journal::{Bus, KafkaJournal};
 use super::key::Key;
+use super::redelivery::KafkaRedelivery;
 use super::sink::KafkaSink;
 use super::source::KafkaSource;
 use crate::connector::Connector;
 use crate::format::{self, RowEncoder};
+use crate::redelivery::Redelivery;
 
 pub(super) struct Kafka;
 
@@ -61,6 +63,10 @@ impl Connector for Kafka {
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         let (config, key) = written(node, &context.pipeline)?;
         Ok(Box::new(KafkaSink::connect(&config, key, RowEncoder::connect(node, context)?)?))
+    }
+
+    fn redelivery(&self, table: &Table, context: &Context) -> Result<Box<dyn Redelivery>> {
+        Ok(Box::new(KafkaRedelivery::connect(table, context)?))
     }
 
     fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {

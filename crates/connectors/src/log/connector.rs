@@ -10,11 +10,13 @@ use riverrun_engine::source::Source;
 use riverrun_engine::table::{Capabilities, Table};
 
 use super::config::Config;
+use super::redelivery::LogRedelivery;
 use super::sink::{LogSink, key_column};
 use super::source::LogSource;
 use crate::connector::Connector;
 use crate::embedded::check_alone;
 use crate::format;
+use crate::redelivery::Redelivery;
 
 pub(super) struct LogConnector;
 
@@ -39,5 +41,9 @@ impl Connector for LogConnector {
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         check_alone(context, "the embedded log")?;
         Ok(Box::new(LogSink::new(node, context)?))
+    }
+    fn redelivery(&self, table: &Table, context: &Context) -> Result<Box<dyn Redelivery>> {
+        check_alone(context, "the embedded log")?;
+        Ok(Box::new(LogRedelivery::open(table, context)?))
     }
 }

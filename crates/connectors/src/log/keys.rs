@@ -82,6 +82,11 @@ pub(super) fn epoch(lineage: &str, sink: &str, task: u32) -> Vec<u8> {
     [b"e".to_vec(), position_key(lineage, sink, task)].concat()
 }
 
+/// The prefix of the marks of dead letters that this pipeline gave again, in the journal.
+pub(super) fn replayed(pipeline: &str) -> Vec<u8> {
+    [b"d".as_slice(), pipeline.as_bytes(), &[0]].concat()
+}
+
 /// The value of a start offset or a position.
 pub(super) fn offset_value(offset: i64) -> [u8; 8] {
     (offset as u64).to_be_bytes()

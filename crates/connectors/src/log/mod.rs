@@ -26,6 +26,8 @@ mod reader;
 #[cfg(feature = "log")]
 mod records;
 #[cfg(feature = "log")]
+mod redelivery;
+#[cfg(feature = "log")]
 mod retention;
 #[cfg(feature = "log")]
 mod sink;

@@ -107,7 +107,7 @@ fn dead_letters_go_to_a_path_or_to_a_topic_of_the_same_connector() {
     let dead = registry().dead_letters(&path).unwrap().unwrap();
     assert_eq!(dead.connector().unwrap(), "filesystem");
     assert_eq!(dead.options.get("path").unwrap(), "/tmp/dead.jsonl");
-    assert_eq!(dead.schema(), dead_letter_schema());
+    assert_eq!(dead.schema(), dead_letter::schema());
 
     let topic =
         table(&[("connector", "bus"), ("topic", "x"), ("brokers", "b:1"), ("late_rows", "l"), ("dead_letter_topic", "dlq")]);

@@ -284,6 +284,9 @@ fn share(
     partitions.sort_unstable();
     let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
     let keeps = settings.checkpoints.is_some() && !settings.bounded;
+    if keeps {
+        stats.checkpoints.are_kept(settings.checkpoint_interval);
+    }
     let commits = journal.map(|journal| {
         Arc::new(Commits {
             queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),

@@ -22,12 +22,13 @@ use super::terms::Terms;
 use super::watermark::Watermark;
 use crate::batch::{Batch, Change, Port};
 use crate::checkpoint::Checkpoint;
+use crate::dead_letter;
 use crate::failpoint;
 use crate::graph::NodeId;
 use crate::journal::{Epoch, Record, Stop};
 use crate::planted::{Fault, is_planted};
 use crate::sink::EpochOutput;
-use crate::source::{Fetch, Limit, OnBadRecord, Poll, dead_letters};
+use crate::source::{Fetch, Limit, OnBadRecord, Poll};
 use crate::time::{Clock, MAX_TIME, MIN_TIME, Micros, Stopwatch};
 use crate::{Error, Result};
 use repeat::Repeat;
@@ -380,7 +381,7 @@ impl Task {
         let letters = match input.on_bad {
             OnBadRecord::DeadLetter if !fetch.bad.is_empty() => {
                 let (source, partition) = input.origin();
-                Some(dead_letters(&source, partition, &fetch.bad)?)
+                Some(dead_letter::rows(&source, partition, clock, &fetch.bad)?)
             }
             _ => None,
         };

@@ -86,6 +86,8 @@ impl PartitionReader for Reader {
                     timestamp: None,
                     key: None,
                     payload: "x".into(),
+                    tombstone: false,
+                    headers: Vec::new(),
                 }),
             }
         }
@@ -167,7 +169,7 @@ fn graph(ports: &[Port]) -> Graph {
     let mut nodes =
         vec![Node { name: "rows".into(), inputs: Vec::new(), kind: NodeKind::Source(source), identity: String::new() }];
     for port in ports {
-        let schema = if *port == Port::DeadLetters { crate::source::dead_letter_schema() } else { schema() };
+        let schema = if *port == Port::DeadLetters { crate::dead_letter::schema() } else { schema() };
         let name = format!("{port:?}");
         let sink = SinkNode { table: table(&name, &[]), schema, emit: Emit::Append, trigger: Duration::ZERO, key: Vec::new() };
         nodes.push(Node {

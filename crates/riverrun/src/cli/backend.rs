@@ -1,7 +1,7 @@
 //! What the running process answers to others: its tables, its logs, its counts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 
 use riverrun_connectors::connector::on_bad_record;
 use riverrun_connectors::log::{Log, Reader};
@@ -20,9 +20,12 @@ use riverrun_serve::limits::Limits;
 use riverrun_serve::metrics::declared::Declared;
 use riverrun_serve::metrics::family::Family;
 use riverrun_serve::metrics::{self, Observed};
-use riverrun_serve::protocol::{Answer, GraphInfo, LogRange, LogRecord, PipelineInfo, RowsWanted, Stats, TableInfo, TopicInfo};
+use riverrun_serve::protocol::{
+    Answer, GraphInfo, LogRange, LogRecord, PipelineInfo, ReplayWanted, Replayed, RowsWanted, Stats, TableInfo, TopicInfo,
+};
 use riverrun_serve::server::{Backend, Server};
 
+use crate::dead_letters::Replay;
 use crate::{Program, Tables};
 
 /// The memory that all queries from outside have together.
@@ -36,6 +39,7 @@ struct Live {
     declared: Vec<Declared>,
     graph: Graph,
     fates: Vec<(String, String, Option<String>)>,
+    replay: Mutex<Replay>,
     running: OnceLock<Running>,
 }
 
@@ -80,6 +84,7 @@ impl Endpoint {
             declared: program.metrics.clone(),
             graph: program.graph.clone(),
             fates: fates(program),
+            replay: Mutex::new(Replay::of(program)),
             running: OnceLock::new(),
         });
         let server = Server::start(&listen, Limits::default(), live.clone())?;
@@ -135,7 +140,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// By source: what becomes of its bad records, and the table that keeps them.
-fn fates(program: &Program) -> Vec<(String, String, Option<String>)> {
+pub fn fates(program: &Program) -> Vec<(String, String, Option<String>)> {
     let fate = |table: &riverrun_engine::table::Table| match on_bad_record(&table.options) {
         Ok(OnBadRecord::Drop) => "drop",
         Ok(OnBadRecord::DeadLetter) => "dead_letter",
@@ -206,6 +211,17 @@ impl Backend for Live {
 
     fn fates(&self) -> Vec<(String, String, Option<String>)> {
         self.fates.clone()
+    }
+
+    fn replay(&self, wanted: &ReplayWanted) -> Result<Replayed> {
+        self.running()?;
+        // One at a time: what one gives, the next must know of.
+        let replay = match self.replay.try_lock() {
+            Ok(replay) => replay,
+            Err(TryLockError::Poisoned(broken)) => broken.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Error::transient("another replay is under way")),
+        };
+        replay.run(wanted, None)
     }
 
     fn stats(&self) -> Result<Stats> {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod checkpoint;
+mod dead_letters;
 mod demo;
 mod generate;
 mod lake;
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "Examples:
   riverrun generate transactions --count 1000000 --out transactions.jsonl
   riverrun log tail fraud-alerts                   follow a topic of the embedded log
   riverrun checkpoint list                         what state is kept, and of when
+  riverrun dead-letters list                       what could not be decoded, and why; replay gives it again
   riverrun compact riverrun-data/lake/transactions merge small files of a Delta table";
 
 /// Streaming SQL over Kafka in one program.
@@ -65,6 +67,8 @@ enum Command {
     Log(log::Log),
     /// Look at checkpoints, verify and copy them, or go back to an earlier one.
     Checkpoint(checkpoint::Checkpoint),
+    /// List records that could not become rows, and give them to their source again once they can.
+    DeadLetters(dead_letters::DeadLetters),
     /// Merge small files of a Delta table into large ones.
     Compact(lake::Compact),
     /// Delete files that a Delta table does not need any more.
@@ -126,6 +130,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Top(top) => top.run(),
         Command::Log(log) => log.run(),
         Command::Checkpoint(checkpoint) => checkpoint.run(),
+        Command::DeadLetters(letters) => letters.run(),
         Command::Compact(compact) => compact.run(),
         Command::Vacuum(vacuum) => vacuum.run(),
     }

@@ -52,17 +52,22 @@ pub struct Tables {
 impl Tables {
     /// Opens every table that can be read, for queries of whoever started this process: they may take what they need.
     pub fn open(program: &Program) -> Result<Self> {
-        Self::open_in(program, bounds::runtime(None)?, false)
+        Self::open_in(program, readable(program), bounds::runtime(None)?, false)
+    }
+
+    /// As [`open`](Self::open), of these tables alone: no other one is connected.
+    pub(crate) fn open_some(program: &Program, tables: Vec<Table>) -> Result<Self> {
+        Self::open_in(program, tables, bounds::runtime(None)?, false)
     }
 
     /// As [`open`](Self::open), for queries from outside: all that run at once have `memory` bytes together.
     pub fn open_bounded(program: &Program, memory: usize) -> Result<Self> {
-        Self::open_in(program, bounds::runtime(Some(memory))?, true)
+        Self::open_in(program, readable(program), bounds::runtime(Some(memory))?, true)
     }
 
-    fn open_in(program: &Program, runtime: Arc<RuntimeEnv>, bounded: bool) -> Result<Self> {
+    fn open_in(program: &Program, tables: Vec<Table>, runtime: Arc<RuntimeEnv>, bounded: bool) -> Result<Self> {
         let (mut providers, mut missing) = (Vec::<(String, Arc<dyn TableProvider>)>::new(), Vec::new());
-        for table in readable(program) {
+        for table in tables {
             let node = SourceNode { schema: table.schema(), table: table.clone() };
             match program.registry.source(&node, &program.context) {
                 Ok(source) => {

@@ -5,6 +5,7 @@
 mod changed;
 mod checkpoint;
 mod crash;
+mod dead_letters;
 mod docs;
 mod equals_batch;
 mod fuzz;

@@ -2,15 +2,15 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use riverrun_engine::runtime::stats::Role;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Answered;
-use crate::protocol::{BadSample, DeadLetters, LateRows, SourceOfBad, lines};
+use super::{Answered, Fault};
+use crate::protocol::{BadSample, DeadLetters, LateRows, ReplayWanted, Replayed, SourceOfBad, lines};
 use crate::server::Served;
 
 /// Which samples.
@@ -37,6 +37,20 @@ pub async fn dead_letters(State(served): State<Served>, wanted: Result<Query<Wan
     }
     letters.samples.sort_by_key(|sample| std::cmp::Reverse(sample.seen));
     Ok(Json(letters).into_response())
+}
+
+/// Gives dead letters again to where they came from: by default those that would become rows now, each once. Takes as long as
+/// it takes.
+#[utoipa::path(post, path = "/api/v1/dead-letters/replay", tag = "actions", request_body = ReplayWanted,
+    responses((status = 200, body = Replayed), (status = 400, body = crate::protocol::Failure),
+        (status = 503, body = crate::protocol::Failure)))]
+pub async fn replay(State(served): State<Served>, wanted: Result<Json<ReplayWanted>, JsonRejection>) -> Answered {
+    let Json(wanted) = wanted?;
+    let backend = served.backend.clone();
+    // It reads and writes, and waits for brokers.
+    let replayed = tokio::task::spawn_blocking(move || backend.replay(&wanted)).await;
+    let replayed = replayed.map_err(|e| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the replay broke off: {e}")))?;
+    Ok(Json(replayed?).into_response())
 }
 
 /// Rows behind the watermark of their source: counts, and the newest.

@@ -105,9 +105,12 @@ pub fn routes() -> Router<Served> {
         .route("/api/v1/late-rows", get(dropped::late_rows))
 }
 
-/// The routes whose answers go on for as long as somebody listens.
+/// The routes whose answers go on for as long as somebody listens, or take as long as the work does.
 pub fn feeds() -> Router<Served> {
-    Router::new().route("/api/v1/sinks/{sink}/live", get(live::live)).route("/api/v1/topics/{topic}/tail", get(tail::tail))
+    Router::new()
+        .route("/api/v1/sinks/{sink}/live", get(live::live))
+        .route("/api/v1/topics/{topic}/tail", get(tail::tail))
+        .route("/api/v1/dead-letters/replay", post(dropped::replay))
 }
 
 /// Answers a path that is none.

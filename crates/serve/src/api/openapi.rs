@@ -34,6 +34,7 @@ use crate::plain;
         plain::records,
         tail::tail,
         dropped::dead_letters,
+        dropped::replay,
         dropped::late_rows,
     ),
     modifiers(&Token)

@@ -121,6 +121,9 @@ impl Observed<'_> {
         to.number("riverrun_journal_queue_bytes", &[], count(&journal.queue_bytes));
         to.histogram("riverrun_journal_commit_duration_seconds", &[], journal.commit_duration.counts());
         to.number("riverrun_checkpoints_total", &[], count(&checkpoints.written));
+        if let Some(interval) = checkpoints.interval() {
+            to.number("riverrun_checkpoint_interval_seconds", &[], seconds(interval));
+        }
         to.number("riverrun_checkpoint_failures_total", &[], count(&checkpoints.failures));
         to.number("riverrun_checkpoint_written_bytes_total", &[], count(&checkpoints.bytes));
         if let Some(last) = checkpoints.last_success() {

@@ -197,6 +197,11 @@ pub const METRICS: &[Metric] = &[
         "How long a commit to the journal took, with the rows of the Kafka sinks.",
     ),
     counter("riverrun_checkpoints_total", &[], "Checkpoints written, one a task."),
+    gauge(
+        "riverrun_checkpoint_interval_seconds",
+        &[],
+        "How long after a checkpoint a task takes the next one, at least (checkpoint.interval); a run that keeps none does not give it.",
+    ),
     counter("riverrun_checkpoint_failures_total", &[], "Checkpoints that could not be written; the next one is tried."),
     counter("riverrun_checkpoint_written_bytes_total", &[], "Bytes of checkpoints written."),
     gauge("riverrun_checkpoint_size_bytes", &[], "Bytes of the checkpoint of a task that was written last."),

@@ -167,6 +167,7 @@ fn all_that_is_given_stands_in_the_list_with_its_labels() {
         [
             "window_groups",
             "sink_last_acknowledged_timestamp_seconds",
+            "checkpoint_interval_seconds",
             "checkpoint_size_bytes",
             "checkpoint_last_success_timestamp_seconds",
         ]

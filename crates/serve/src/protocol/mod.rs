@@ -19,12 +19,14 @@ mod dropped;
 mod graph;
 mod live;
 mod pipeline;
+mod replay;
 mod tables;
 
 pub use dropped::{BadSample, DeadLetters, LateRows, LateSource, SourceOfBad};
 pub use graph::{EdgeInfo, GraphInfo, NodeInfo, PartitionInfo};
 pub use live::{Recent, RowLine, lines};
 pub use pipeline::{Acted, CheckpointInfo, HealthInfo, PipelineInfo};
+pub use replay::{ReplayOutcome, ReplayWanted, Replayed, ReplayedRecord, ReplayedSource};
 pub use tables::{Answer, ColumnInfo, QueryRequest, RowsAnswer, RowsWanted, TableInfo};
 
 use riverrun_engine::runtime::health::Health;

@@ -7,9 +7,9 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use riverrun_engine::batch::Port;
 use riverrun_engine::connect::Connectors;
+use riverrun_engine::dead_letter;
 use riverrun_engine::graph::{Edge, Node, NodeKind, SinkNode};
 use riverrun_engine::operators::project::Project;
-use riverrun_engine::source;
 use riverrun_engine::table::{Column, Emit, Location, Table};
 
 use super::lower::Lowering;
@@ -100,7 +100,7 @@ impl<'a> Sinks<'a> {
 
     fn dead_letters(&mut self, source: &Table, steps: &mut Steps) -> Result<()> {
         let Some(mut table) = self.connectors.dead_letters(source)? else { return Ok(()) };
-        let fields = source::dead_letter_schema();
+        let fields = dead_letter::schema();
         let column = |f: &std::sync::Arc<arrow::datatypes::Field>| Column {
             field: f.clone(),
             metadata: None,

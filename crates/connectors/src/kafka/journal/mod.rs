@@ -24,6 +24,7 @@ mod topic;
 mod transaction;
 
 pub(super) use bus::Bus;
+pub(super) use transaction::Transactions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +43,6 @@ use self::group::Group;
 use self::members::Members;
 use self::read::Reader;
 use self::topic::JournalTopic;
-use self::transaction::Transactions;
 use super::config::Config;
 use super::rows::Writer;
 use super::topic::create_if_missing;

@@ -41,7 +41,7 @@ enum Stage {
 }
 
 /// A producer of transactions.
-pub(super) struct Transactions {
+pub(in crate::kafka) struct Transactions {
     producer: BaseProducer<Reports>,
     brokers: String,
     stage: Stage,

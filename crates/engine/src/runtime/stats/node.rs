@@ -161,7 +161,8 @@ impl NodeStats {
             }
             // Copied: a part of a fetch would keep all of it in memory.
             let cut = |bytes: &Bytes| Bytes::copy_from_slice(&bytes[..bytes.len().min(BAD_SAMPLE_BYTES)]);
-            let record = BadRecord { key: record.key.as_ref().map(cut), payload: cut(&record.payload), ..record.clone() };
+            let (key, payload) = (record.key.as_ref().map(cut), cut(&record.payload));
+            let record = BadRecord { key, payload, headers: Vec::new(), ..record.clone() };
             bad.newest.push_back(BadSample { seen, source: source.to_owned(), partition, record });
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::newest::Newest;
@@ -121,6 +122,7 @@ pub struct CheckpointStats {
     /// Times that positions could not be kept; the next ones are.
     pub commit_failures: AtomicU64,
     last_success: AtomicI64,
+    interval: AtomicI64,
 }
 
 impl Default for CheckpointStats {
@@ -134,6 +136,7 @@ impl Default for CheckpointStats {
             commit_duration: Histogram::default(),
             commit_failures: AtomicU64::default(),
             last_success: AtomicI64::new(NEVER),
+            interval: AtomicI64::new(NEVER),
         }
     }
 }
@@ -142,6 +145,15 @@ impl CheckpointStats {
     /// When the last one was written. `None`: none in this run.
     pub fn last_success(&self) -> Option<Micros> {
         known(&self.last_success)
+    }
+
+    /// How often a task takes one at most. `None`: this run keeps none.
+    pub fn interval(&self) -> Option<Micros> {
+        known(&self.interval)
+    }
+
+    pub(in crate::runtime) fn are_kept(&self, every: Duration) {
+        self.interval.store(i64::try_from(every.as_micros()).unwrap_or(i64::MAX), Relaxed);
     }
 
     pub(in crate::runtime) fn wrote(&self, now: Micros, bytes: u64, nanos: u64) {

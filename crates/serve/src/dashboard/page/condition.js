@@ -19,7 +19,7 @@ export function condition(history, facts) {
   if (!history.now) return { word: 'connecting', level: 'off', note: '' };
   if (pipeline?.state === 'failed') return failed(pipeline.failure);
   if (history.now.sum('riverrun_live') === 0) return failed(problems[0] ?? 'it does not live');
-  if (pipeline?.state === 'paused') return { word: 'paused', level: 'warn', note: 'nothing is read until it is resumed', banner: null };
+  if (pipeline?.state === 'paused' || history.now.sum('riverrun_paused') === 1) return { word: 'paused', level: 'warn', note: 'nothing is read until it is resumed', banner: null };
   if (history.now.sum('riverrun_ready') === 0) return notReady(problems, pipeline);
   return flow(history);
 }

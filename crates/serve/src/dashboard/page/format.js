@@ -8,7 +8,8 @@ const digits = (value, n) => value.toLocaleString('en-US', { minimumFractionDigi
 // What is not known is a dash.
 const known = (format) => (value, ...rest) => (value == null || Number.isNaN(value) ? NOTHING : format(value, ...rest));
 
-export const count = known((value, unit = '') => ({ text: grouped.format(value), unit }));
+// 1 row, 2 rows: units of things are plurals.
+export const count = known((value, unit = '') => ({ text: grouped.format(value), unit: value === 1 ? unit.replace(/^([^/]*)s$/, '$1') : unit }));
 
 export const rate = known((value, unit = 'rows/s') => ({ text: value > 0 && value < 10 ? digits(value, 1) : grouped.format(value), unit }));
 
@@ -46,7 +47,10 @@ export const duration = known((seconds) => {
 });
 
 // Whole seconds: for what counts up before one's eyes.
-export const elapsed = known((seconds) => duration(Math.max(0, Math.round(seconds))));
+export const elapsed = known((seconds) => {
+  const whole = Math.max(0, Math.round(seconds));
+  return whole < 60 ? { text: `${whole}`, unit: 's' } : duration(whole);
+});
 
 export const money = known((value) => ({ text: digits(value, 2), unit: '' }));
 

@@ -24,6 +24,7 @@ const operators = new Table('Operators', [
   { id: 'rows-in', head: 'Taken since the start', number: true, cell: (o) => count(o.rowsIn, 'rows') },
   { id: 'state-rows', head: 'State', number: true, cell: (o) => (o.stateRows ? count(o.stateRows, 'rows') : {}) },
   { id: 'state-bytes', head: 'In memory', number: true, cell: (o) => (o.stateBytes ? bytes(o.stateBytes) : {}) },
+  { id: 'state-disk', head: 'On disk', number: true, title: 'State on disk: with SET state.backend = \'disk\'', cell: (o) => (o.stateDisk ? bytes(o.stateDisk) : {}) },
   { id: 'late', head: 'Dropped as late', number: true, cell: (o) => ({ ...(o.late || o.stateRows ? count(o.late, 'rows') : {}), level: o.late > 0 ? 'warn' : null }) },
 ], 'No operator yet.');
 
@@ -60,6 +61,7 @@ export function showOutputs(history) {
       rowsIn: of('riverrun_operator_rows_in_total'),
       stateRows: of('riverrun_state_rows'),
       stateBytes: of('riverrun_state_bytes'),
+      stateDisk: of('riverrun_state_disk_bytes'),
       late: of('riverrun_operator_late_rows_total'),
     }];
   }));

@@ -4,17 +4,18 @@ import { el, find, setAttribute, setQuantity } from './dom.js';
 import { bytes, count, duration, elapsed, percent, rate } from './format.js';
 import { quantile } from './metrics.js';
 
-const OLD = 60; // seconds: a checkpoint that is older is worth a look
+const OLD = 60; // seconds: a checkpoint that is older is worth a look, unless they are taken that seldom
 
 // [number, what it is, history => quantity, history => level]
 const FACTS = {
   checkpoints: [
-    ['checkpoint-age', 'since the last checkpoint', (h) => elapsed(age(h)), (h) => (age(h) > OLD ? 'warn' : null)],
+    ['checkpoint-age', 'since the last checkpoint', lastCheckpoint, (h) => (overdue(h) ? 'warn' : null)],
     ['checkpoints', 'written', (h) => count(h.now.sum('riverrun_checkpoints_total'), 'checkpoints')],
     ['checkpoint-failures', 'could not be written', (h) => count(h.now.sum('riverrun_checkpoint_failures_total'), 'checkpoints'), (h) => (h.now.sum('riverrun_checkpoint_failures_total') > 0 ? 'bad' : null)],
     ['checkpoint-size', 'size of the last one', (h) => bytes(h.now.sum('riverrun_checkpoint_size_bytes'))],
     ['checkpoint-time', 'to write one, on average', (h) => duration(mean(h, 'riverrun_checkpoint_duration_seconds'))],
     ['state-bytes', 'of state in memory', (h) => bytes(h.now.sum('riverrun_state_bytes'))],
+    ['state-disk', 'of state on disk', (h) => bytes(h.now.sum('riverrun_state_disk_bytes'))],
     ['state-rows', 'in the state', (h) => count(h.now.sum('riverrun_state_rows'), 'rows')],
   ],
   journal: [
@@ -62,6 +63,18 @@ function since({ now }, name) {
 }
 
 const age = (history) => since(history, 'riverrun_checkpoint_last_success_timestamp_seconds');
+const interval = ({ now }) => now.sum('riverrun_checkpoint_interval_seconds');
+
+function lastCheckpoint(history) {
+  if (age(history) !== undefined) return elapsed(age(history));
+  return { text: interval(history) === undefined ? 'this run keeps none' : 'none yet', unit: '' };
+}
+
+// Since the last one, or where there was none since the start.
+function overdue(history) {
+  const every = interval(history);
+  return every !== undefined && (age(history) ?? since(history, 'riverrun_start_timestamp_seconds')) > Math.max(OLD, 3 * every);
+}
 
 function mean({ now }, name) {
   const n = now.sum(`${name}_count`);

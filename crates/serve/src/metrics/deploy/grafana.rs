@@ -89,6 +89,7 @@ const ROWS: &[(&str, &[Panel])] = &[
             panel("Journal's retries", "riverrun_journal_retries_total", &["instance"], &[Rate("retries")]),
             panel("Failed checkpoints", "riverrun_checkpoint_failures_total", &["instance"], &[Rate("checkpoints")]),
             panel("Rebalances", "riverrun_rebalances_total", &["instance"], &[Rate("rebalances")]),
+            panel("Paused", "riverrun_paused", &["pipeline", "instance"], &[Now("max")]),
         ],
     ),
     (
@@ -98,7 +99,8 @@ const ROWS: &[(&str, &[Panel])] = &[
             panel("Memory", "process_resident_memory_bytes", &["instance"], &[Now("sum")]),
             panel("Tasks' time by phase", "riverrun_epoch_phase_seconds_total", &["phase"], &[Rate("")]),
             panel("Operators' time", "riverrun_operator_busy_seconds_total", &["operator"], &[Rate("")]),
-            panel("State", "riverrun_state_bytes", &["operator"], &[Now("sum")]),
+            panel("State in memory", "riverrun_state_bytes", &["operator"], &[Now("sum")]),
+            panel("State on disk", "riverrun_state_disk_bytes", &["operator"], &[Now("sum")]),
             panel("Rows of state", "riverrun_state_rows", &["operator"], &[Now("sum")]),
             panel("Age of the last checkpoint", "riverrun_checkpoint_last_success_timestamp_seconds", &["instance"], &[Ago]),
             panel("Writing a checkpoint", "riverrun_checkpoint_duration_seconds", &[], QUANTILES),

@@ -94,11 +94,12 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "RiverrunCheckpointOld",
-        query: "time() - $checkpoint_last_success_timestamp_seconds > 600\nand on (instance, pipeline) rate($epochs_total[10m]) > 0",
+        // From the last one, or where there was none from the start, on; not for a run that keeps none: it has no interval.
+        query: "time() - ($checkpoint_last_success_timestamp_seconds or on (instance, pipeline) $start_timestamp_seconds)\n> on (instance, pipeline) (600 + 2 * $checkpoint_interval_seconds)\nand on (instance, pipeline) rate($epochs_total[10m]) > 0",
         hold: "1m",
         severity: "warning",
         summary: "no checkpoint was written for 10 minutes",
-        description: "{{ $labels.pipeline }} on {{ $labels.instance }}: the last checkpoint is {{ $value | humanizeDuration }} old. Nothing is lost, but a restart takes as long to catch up.",
+        description: "{{ $labels.pipeline }} on {{ $labels.instance }}: the last checkpoint, or the start if there was none since, is {{ $value | humanizeDuration }} ago. Nothing is lost, but a restart takes as long to catch up.",
         look: "RiverrunCheckpointFailing, then how long writing one takes",
     },
     Rule {
