@@ -19,6 +19,7 @@ use riverrun_engine::{Error, Result};
 use riverrun_serve::protocol::{ReplayWanted, Replayed};
 
 use self::lines::Lines;
+pub(crate) use self::read::is_nowhere;
 use self::work::Work;
 use crate::Program;
 

@@ -52,6 +52,6 @@ pub(super) fn each(
 }
 
 /// Whether these are files and nothing was ever written.
-fn is_nowhere(letters: &Table) -> Result<bool> {
+pub(crate) fn is_nowhere(letters: &Table) -> Result<bool> {
     Ok(letters.connector()? == "filesystem" && !Path::new(&letters.options.required("path")?).exists())
 }

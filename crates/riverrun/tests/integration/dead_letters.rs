@@ -195,6 +195,8 @@ fn where_nothing_can_be_given_to_it_says_what_to_do_and_writes_a_file() {
     std::fs::write(path.join("fixed.sql"), script("VARCHAR")).unwrap();
     std::fs::write(path.join("in.jsonl"), "{\"user_id\":\"a\",\"amount\":\"x\"}\n{\"user_id\":\"a\",\"amount\":1}\nnonsense\n")
         .unwrap();
+    let none = riverrun(path, &["dead-letters", "list", "shop.sql"]).unwrap();
+    assert_eq!(none, "orders: 0 dead letters\n");
     let nothing = riverrun(path, &["dead-letters", "replay", "shop.sql", "--out", "none.jsonl"]).unwrap();
     assert!(nothing.contains("orders: 0 dead letters: 0 replayed"), "{nothing}");
     riverrun(path, &["run", "shop.sql", "--bounded"]).unwrap();

@@ -201,21 +201,21 @@ async fn fates(client: &Client) -> Result<Vec<Fate>> {
 /// The places of a script's dead letters, where it does not run.
 fn at_rest(program: &Program) -> Result<(Target, Vec<Fate>)> {
     let replay = dead_letters::Replay::of(program);
-    let places = replay.places()?;
-    let fates = crate::cli::backend::fates(program);
-    let tables = Tables::open_some(program, places.into_iter().map(|(_, letters)| letters).collect())?;
-    let nowhere = |table: &str| tables.missing.iter().find(|(name, _)| name == table).map(|(_, why)| why.clone());
-    let mut there = Vec::new();
-    for (source, fate, table) in fates {
-        let missing = table.as_deref().and_then(nowhere);
-        if let Some(why) = missing {
-            tracing::warn!("dead letters of {source} are not there (none were written yet?): {why}");
-            there.push((source, fate, None));
-        } else {
-            there.push((source, fate, table));
+    let mut tables = Vec::new();
+    for (_, letters) in replay.places()? {
+        if !dead_letters::is_nowhere(&letters)? {
+            tables.push(letters);
         }
     }
-    Ok((Target::AtRest(tables), there))
+    let mut fates = crate::cli::backend::fates(program);
+    for (.., table) in &mut fates {
+        table.take_if(|name| !tables.iter().any(|there| there.name == *name));
+    }
+    let tables = Tables::open_some(program, tables)?;
+    match tables.missing.first() {
+        Some((name, why)) => Err(why.clone().within(name)),
+        None => Ok((Target::AtRest(tables), fates)),
+    }
 }
 
 fn parsed<T: for<'de> Deserialize<'de>>(rows: &[RecordBatch]) -> Result<Vec<T>> {

@@ -68,7 +68,7 @@ impl Replay {
             None => replay.run(&wanted, self.out.as_deref())?,
         };
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string(&replayed).unwrap_or_default()),
+            Format::Json => println!("{}", serde_json::json!(replayed)),
             Format::Table => print(&replayed),
         }
         Ok(())
