@@ -111,7 +111,8 @@ impl State {
 
     /// Some task goes to another: in order, or its owner is passed over, and hears of it when it asks.
     pub fn rebalance(&mut self, live: &BTreeSet<Life>) {
-        let undecided: Vec<u32> = self.bus.group.open.values().flat_map(|open| &open.sent).map(|(record, _)| record.task).collect();
+        let undecided: Vec<u32> =
+            self.bus.group.open.values().flat_map(|open| &open.sent).map(|(record, _)| record.task).collect();
         let task = match undecided.is_empty() {
             true => self.random.place(self.plan.tasks as usize) as u32,
             false => self.random.one_of(&undecided),
