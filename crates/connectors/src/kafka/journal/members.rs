@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use riverrun_engine::journal::{Genesis, Record};
 use riverrun_engine::membership::{Change, Membership};
 use riverrun_engine::time::Stopwatch;
@@ -110,9 +109,7 @@ impl Members {
         }
         while let Some(event) = self.consumer.poll(Duration::ZERO) {
             let Err(error) = event else { continue };
-            let fenced = matches!(error, KafkaError::MessageConsumptionFatal(_))
-                || error.rdkafka_error_code() == Some(Code::FencedInstanceId);
-            if fenced {
+            if self.consumer.client().fatal_error().is_some() {
                 tracing::debug!(%error, "kafka");
                 self.fence.close();
                 self.fenced = true;
