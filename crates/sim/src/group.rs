@@ -237,7 +237,11 @@ impl Journal for GroupJournal {
     fn commit(&mut self, epochs: &[Epoch]) -> Result<()> {
         let world = self.world.clone();
         let mut state = world.state();
-        let fate = state.enter(self.life, "commit")?;
+        let doubt = state.plan.doubt_per_mille;
+        let fate = match state.enter(self.life, "commit")? {
+            Fate::Works if !state.calm && state.random.chance(doubt) => Fate::Unheard,
+            fate => fate,
+        };
         if self.decided.take().or_else(|| state.decide(self.life)) == Some(true) || epochs.is_empty() {
             // What is asked for is what was sent, or what is left of it.
             return Ok(());
@@ -249,7 +253,7 @@ impl Journal for GroupJournal {
             return Err(Error::transient("the group has shared out the tasks anew"));
         }
         let sent = epochs.iter().map(|epoch| (epoch.record.clone(), epoch.outputs.clone())).collect();
-        let at_once = fate == Fate::Works || state.random.chance(500);
+        let at_once = fate == Fate::Works || state.random.chance(300);
         match fate {
             Fate::Refused => self.decided = Some(false),
             _ if at_once => {

@@ -146,7 +146,8 @@ impl Members {
     /// given back.
     fn lose_all(&mut self) -> Vec<Change> {
         lock(&self.consumer.context().told).clear();
-        let held = self.list(std::mem::take(&mut self.revoked).into_keys());
+        let held = std::mem::take(&mut self.revoked);
+        let held = self.list(held.into_keys());
         if held.count() > 0
             && let Err(error) = self.consumer.incremental_unassign(&held)
         {
