@@ -23,8 +23,6 @@ mod offsets;
 mod read;
 mod rebalances;
 mod reports;
-#[cfg(test)]
-mod tests;
 mod topic;
 mod transaction;
 
