@@ -44,15 +44,13 @@ pub enum Fault {
     LiftsNotRecorded,
     /// A task goes on from its checkpoint without the watermarks.
     WatermarkNotRestored,
-    /// A task is taken while a transaction of its earlier owner is still under way. (Asked by the group.)
-    TakenBeforeDecided,
     /// A transaction is vouched for with what the group says when it is sent, not when its tasks were taken. (Asked by the group.)
     VouchedTooLate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::FeedBeforeCommit,
         Self::FailedCommitForgotten,
         Self::CommitAgainBlindly,
@@ -71,7 +69,6 @@ impl Fault {
         Self::SinkPositionIgnored,
         Self::LiftsNotRecorded,
         Self::WatermarkNotRestored,
-        Self::TakenBeforeDecided,
         Self::VouchedTooLate,
     ];
 }

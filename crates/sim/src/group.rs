@@ -237,11 +237,7 @@ impl Journal for GroupJournal {
     fn commit(&mut self, epochs: &[Epoch]) -> Result<()> {
         let world = self.world.clone();
         let mut state = world.state();
-        let doubt = state.plan.doubt_per_mille;
-        let fate = match state.enter(self.life, "commit")? {
-            Fate::Works if !state.calm && state.random.chance(doubt) => Fate::Unheard,
-            fate => fate,
-        };
+        let fate = state.enter(self.life, "commit")?;
         if self.decided.take().or_else(|| state.decide(self.life)) == Some(true) || epochs.is_empty() {
             // What is asked for is what was sent, or what is left of it.
             return Ok(());
@@ -253,7 +249,7 @@ impl Journal for GroupJournal {
             return Err(Error::transient("the group has shared out the tasks anew"));
         }
         let sent = epochs.iter().map(|epoch| (epoch.record.clone(), epoch.outputs.clone())).collect();
-        let at_once = fate == Fate::Works || state.random.chance(300);
+        let at_once = fate == Fate::Works || state.random.chance(500);
         match fate {
             Fate::Refused => self.decided = Some(false),
             _ if at_once => {
@@ -309,7 +305,7 @@ impl Membership for Member {
             return Err(Error::transient(format!("task {task} is not this instance's any more")));
         }
         let is_open = |task: &&u32| group.open.values().flat_map(|open| &open.sent).any(|(record, _)| record.task == **task);
-        if let Some(task) = tasks.iter().find(is_open).filter(|_| !is_planted(Fault::TakenBeforeDecided)) {
+        if let Some(task) = tasks.iter().find(is_open) {
             return Err(Error::transient(format!("an earlier commit of task {task} is still under way")));
         }
         for task in tasks {

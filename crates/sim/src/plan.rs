@@ -68,8 +68,6 @@ pub struct Plan {
     pub instances: usize,
     /// How likely a task moves from one to another.
     pub rebalance_per_mille: u32,
-    /// How likely the answer to a commit of one of several instances is lost, more often than not before it is decided.
-    pub doubt_per_mille: u32,
     /// How likely an instance is taken for replaced though it is not.
     pub fence_per_mille: u32,
     /// How many lives end by a crash, at most.
@@ -126,7 +124,6 @@ impl Plan {
             journal,
             instances,
             rebalance_per_mille: random.one_of(&[1, 4, 15]),
-            doubt_per_mille: random.one_of(&[0, 50, 300]),
             fence_per_mille: random.one_of(&[0, 0, 1, 5]),
             crashes: random.within(0..6) as u32,
             crash_per_mille: random.one_of(&[0, 5, 20, 60]),
