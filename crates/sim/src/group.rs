@@ -3,8 +3,7 @@
 //!
 //! Whoever is given a task hears of it when it asks, and so does whoever lost it: until then it goes on. A transaction bears,
 //! for each of its tasks, the number under which the task was given to who sends it: it is refused if the task was given anew
-//! since. What was sent may be decided later, by its owner or, if that is away for too long, without it; a task is taken only
-//! once no transaction with it is under way. A member may be taken for replaced though it is not: it loses all, and joins anew.
+//! since. What was sent may be decided later; a task is taken only once no transaction with it is under way.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,15 +12,11 @@ use riverrun_engine::graph::NodeId;
 use riverrun_engine::journal::{Epoch, Genesis, Journal, Record, Recorded};
 use riverrun_engine::membership::{Change, Membership};
 use riverrun_engine::planted::{Fault, is_planted};
-use riverrun_engine::time::{Clock, Micros};
 use riverrun_engine::{Error, Result};
 
 use crate::journal::Sent;
-use crate::plan::{Kind, SECOND};
+use crate::plan::Kind;
 use crate::world::{Fate, Life, State, World};
-
-/// How long a transaction may be open: then it is ended without its owner.
-const TRANSACTION: Micros = 10 * SECOND;
 
 /// Who has what.
 #[derive(Debug, Default)]
@@ -35,16 +30,8 @@ pub struct Group {
     /// By member and task: the number under which it was taken.
     taken: BTreeMap<(Life, u32), u64>,
     /// By member: its transaction that was sent, and is neither committed nor aborted.
-    open: BTreeMap<Life, Open>,
-    /// By member: whether its last transaction, which was ended without it, is committed.
-    ended: BTreeMap<Life, bool>,
+    open: BTreeMap<Life, Sent>,
     given: u64,
-}
-
-#[derive(Debug)]
-struct Open {
-    sent: Sent,
-    since: Micros,
 }
 
 impl Group {
@@ -111,8 +98,7 @@ impl State {
 
     /// Some task goes to another: in order, or its owner is passed over, and hears of it when it asks.
     pub fn rebalance(&mut self, live: &BTreeSet<Life>) {
-        let undecided: Vec<u32> =
-            self.bus.group.open.values().flat_map(|open| &open.sent).map(|(record, _)| record.task).collect();
+        let undecided: Vec<u32> = self.bus.group.open.values().flatten().map(|(record, _)| record.task).collect();
         let task = match undecided.is_empty() {
             true => self.random.place(self.plan.tasks as usize) as u32,
             false => self.random.one_of(&undecided),
@@ -129,29 +115,6 @@ impl State {
             self.bus.group.pass_over(task, to);
         } else {
             self.revoke(task, from, to);
-        }
-    }
-
-    /// The group takes a member for replaced, which it is not: all that it had goes to whoever is there.
-    pub fn fence_falsely(&mut self, life: Life, live: &BTreeSet<Life>) {
-        self.note(|| format!("life {life} is taken for replaced"));
-        let (tasks, group) = (self.plan.tasks, &mut self.bus.group);
-        let had: Vec<u32> = (0..tasks).filter(|task| group.owns(life, *task)).collect();
-        // Whatever it was not told yet counts no more.
-        group.untold.insert(life, VecDeque::from([Change::Lost((0..tasks).collect())]));
-        for task in had {
-            let heir = live.iter().nth(self.random.place(live.len())).copied().unwrap_or(life);
-            self.bus.group.give(task, heir);
-        }
-    }
-
-    /// Transactions that were open for too long are ended.
-    pub fn end_overdue(&mut self, now: Micros) {
-        let overdue: Vec<Life> =
-            self.bus.group.open.iter().filter(|(_, open)| now - open.since > TRANSACTION).map(|(life, _)| *life).collect();
-        for life in overdue {
-            let committed = self.decide(life);
-            self.bus.group.ended.extend(committed.map(|committed| (life, committed)));
         }
     }
 
@@ -175,10 +138,7 @@ impl State {
 
     /// A transaction under way is committed or aborted; whether it is committed. `None`: there is none.
     fn decide(&mut self, life: Life) -> Option<bool> {
-        if let Some(committed) = self.bus.group.ended.remove(&life) {
-            return Some(committed);
-        }
-        let Open { sent, .. } = self.bus.group.open.remove(&life)?;
+        let sent = self.bus.group.open.remove(&life)?;
         let commits = self.random.chance(500);
         self.note(|| format!("life {life}: its transaction under way is {}", if commits { "committed" } else { "aborted" }));
         if commits {
@@ -256,7 +216,7 @@ impl Journal for GroupJournal {
                 state.apply(self.life, sent);
                 self.decided = (fate != Fate::Works).then_some(true);
             }
-            _ => drop(state.bus.group.open.insert(self.life, Open { sent, since: world.clock.now() })),
+            _ => drop(state.bus.group.open.insert(self.life, sent)),
         }
         state.leave(self.life, "commit", fate)
     }
@@ -281,10 +241,7 @@ impl Membership for Member {
     fn poll(&mut self) -> Result<Vec<Change>> {
         let mut state = self.world.state();
         state.ask(self.life, "poll of the group")?;
-        let untold = state.bus.group.untold.entry(self.life).or_default();
-        // Who lost something hears of what comes behind that the next time.
-        let end = untold.iter().position(|change| matches!(change, Change::Lost(_))).map_or(untold.len(), |lost| lost + 1);
-        let told: Vec<Change> = untold.drain(..end).collect();
+        let told: Vec<Change> = state.bus.group.untold.entry(self.life).or_default().drain(..).collect();
         for change in &told {
             if let Change::Lost(tasks) = change {
                 state.bus.group.taken.retain(|(life, task), _| *life != self.life || !tasks.contains(task));
@@ -304,7 +261,7 @@ impl Membership for Member {
         if let Some(task) = tasks.iter().find(|task| !group.owns(self.life, **task)) {
             return Err(Error::transient(format!("task {task} is not this instance's any more")));
         }
-        let is_open = |task: &&u32| group.open.values().flat_map(|open| &open.sent).any(|(record, _)| record.task == **task);
+        let is_open = |task: &&u32| group.open.values().flatten().any(|(record, _)| record.task == **task);
         if let Some(task) = tasks.iter().find(is_open) {
             return Err(Error::transient(format!("an earlier commit of task {task} is still under way")));
         }

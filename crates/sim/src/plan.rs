@@ -68,8 +68,6 @@ pub struct Plan {
     pub instances: usize,
     /// How likely a task moves from one to another.
     pub rebalance_per_mille: u32,
-    /// How likely an instance is taken for replaced though it is not.
-    pub fence_per_mille: u32,
     /// How many lives end by a crash, at most.
     pub crashes: u32,
     /// How likely a call is the last of a life.
@@ -124,7 +122,6 @@ impl Plan {
             journal,
             instances,
             rebalance_per_mille: random.one_of(&[1, 4, 15]),
-            fence_per_mille: random.one_of(&[0, 0, 1, 5]),
             crashes: random.within(0..6) as u32,
             crash_per_mille: random.one_of(&[0, 5, 20, 60]),
             kill_per_mille: random.one_of(&[0, 2, 10]),

@@ -61,10 +61,8 @@ impl Sharing<'_> {
             self.start();
         }
         if self.random.chance(if calm { 200 } else { 20 }) {
-            let (live, now) = (self.live(), self.world.clock.now());
-            let mut state = self.world.state();
-            state.find_dead(&live);
-            state.end_overdue(now);
+            let live = self.live();
+            self.world.state().find_dead(&live);
         }
         if calm || self.running.is_empty() {
             return;
@@ -84,10 +82,6 @@ impl Sharing<'_> {
         if self.random.chance(if undecided { plan.rebalance_per_mille.max(30) } else { plan.rebalance_per_mille }) {
             let live = self.live();
             self.world.state().rebalance(&live);
-        }
-        if self.random.chance(plan.fence_per_mille) {
-            let (life, live) = (self.running[one].life, self.live());
-            self.world.state().fence_falsely(life, &live);
         }
     }
 
@@ -139,13 +133,12 @@ impl Sharing<'_> {
                 if self.random.chance(self.world.state().plan.pause_per_mille) {
                     wait += self.random.within(0..4 * SECOND);
                 }
-                // Whoever sent what is not decided may be slow to ask, so that others are before it; or get no answer for long.
+                // Whoever sent what is not decided may be slow to ask, so that others are before it.
                 let state = self.world.state();
                 let is_slow = part.part.name == "journal" && !state.calm && state.is_in_doubt(life);
                 drop(state);
                 if is_slow {
-                    let longest = self.random.one_of(&[6, 6, 40]);
-                    wait += self.random.within(0..longest * SECOND);
+                    wait += self.random.within(0..6 * SECOND);
                 }
                 part.ready = self.world.clock.now() + wait;
                 if let Some(until) = self.world.state().hangs_until(&part.part.name, part.ready) {
