@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 from kafka_clients import PATIENCE, new_topic
@@ -40,10 +40,10 @@ INSERT INTO folder SELECT k, n, place, last_five FROM steps;
 class Pipeline:
     """A pipeline on topics of its own, its instances, and what must come out."""
 
-    def __init__(self, kafka, riverrun, folder, keys, script=SCRIPT):
+    def __init__(self, kafka, riverrun, folder, keys, script=SCRIPT, replicas=1):
         self.client = {"bootstrap.servers": kafka["KAFKA_BROKERS"]}
         self.riverrun, self.folder, self.keys, self.script = riverrun, folder, keys, script
-        self.input = new_topic(self.client, PARTITIONS)
+        self.input = new_topic(self.client, PARTITIONS, replicas)
         self.name, self.output = f"group-{self.input}", f"{self.input}-copies"
         self.lake, self.files = folder / "lake", folder / "files"
         self.expected, self.last, self.sent = {}, defaultdict(list), 0
@@ -108,8 +108,22 @@ class Pipeline:
         """The offset that the group keeps of each partition."""
         places = [TopicPartition(self.input, partition) for partition in range(PARTITIONS)]
         admin = AdminClient(self.client)  # kept: its questions die with it
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name, places)])
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name, places)], require_stable=True)
         return sum(place.offset for place in asked[self.name].result(PATIENCE).topic_partitions)
+
+    def undecided(self):
+        """Partitions of the output and the journal with a transaction that is neither committed nor aborted."""
+        levels = ("read_committed", "read_uncommitted")
+        consumers = [Consumer({**self.client, "group.id": "not-used", "isolation.level": level}) for level in levels]
+        topics = consumers[0].list_topics(timeout=PATIENCE).topics
+        found = []
+        for topic in (self.output, f"riverrun-{self.name}-journal"):
+            for partition in map(lambda number, topic=topic: TopicPartition(topic, number), topics[topic].partitions):
+                stable, end = (consumer.get_watermark_offsets(partition, PATIENCE)[1] for consumer in consumers)
+                found += [(topic, partition.partition, stable, end)] if stable < end else []
+        for consumer in consumers:
+            consumer.close()
+        return found
 
 
 @pytest.fixture
@@ -234,4 +248,42 @@ def test_zombies(kafka, riverrun, tmp_path, seed, request):
     pipeline.check()
     for run in runs.values():
         assert run.process.poll() is None, run.said()
+        assert run.stop() == 0, run.said()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rounds_of_broker_kills(apart, riverrun, tmp_path, seed, request):
+    """Three instances on three brokers, of which one after the other dies and comes back, and with them an instance now and then, or
+    it stands still: nothing is lost or doubled, nothing stays open, and no instance ends by itself."""
+    chance = random.Random(seed)
+    apart.run("start", "kafka", "brokers=3", "heap=256m")
+    pipeline = Pipeline(apart.env(), riverrun, tmp_path, 20_000, replicas=3)
+    request.addfinalizer(lambda: [run.process.kill() for run in pipeline.runs if run.process.poll() is None])
+    runs = {name: pipeline.start(name) for name in "abc"}
+    until(lambda: sum("this instance runs " in run.said() for run in runs.values()) == 3, what=pipeline.said)
+    sending = Sending(pipeline, 500)
+    for _ in range(6):
+        threading.Event().wait(chance.uniform(1, 5))
+        apart.run("kill", f"kafka.{chance.choice([1, 2, 3])}")
+        name, what = chance.choice("abc"), chance.choice(["none", "kill", "freeze"])
+        if what == "kill":
+            runs[name].process.kill()
+            runs[name].process.wait()
+        elif what == "freeze":
+            runs[name].process.send_signal(signal.SIGSTOP)
+        threading.Event().wait(chance.uniform(1, 10))
+        apart.run("start", "kafka")
+        if what == "kill":
+            runs[name] = pipeline.start(name)
+        elif what == "freeze":
+            runs[name].process.send_signal(signal.SIGCONT)
+    sending.done()
+    pipeline.close_windows()
+    pipeline.check()
+    for run in runs.values():
+        assert run.process.poll() is None, run.said()
+    until(lambda: pipeline.kept() == pipeline.sent + PARTITIONS, what=lambda: f"{pipeline.kept()} kept, {pipeline.sent} sent")
+    assert not pipeline.undecided()
+    for run in runs.values():
         assert run.stop() == 0, run.said()

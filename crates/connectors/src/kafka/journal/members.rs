@@ -5,97 +5,38 @@
 //! this instance's until it says that it is done. Membership is static (`group.instance.id`): a run that comes back under its
 //! name gets what it had, at once.
 //!
-//! Invariant: what is lost is shut off within the callback, before anything else is heard of it.
+//! The group may take this instance for one that was replaced though nobody has its name: ids that members were given in a
+//! rebalance are gone with a coordinator that dies before the rebalance is over, and the next one goes by older ids
+//! (`FENCED_INSTANCE_ID`). So the group's word is looked into: each run writes its name into the journal's topic before it
+//! joins. If another run's stands there this instance ends, else it joins anew.
+//!
+//! Invariant: what is lost is shut off before anything else is heard of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use riverrun_engine::journal::{Genesis, Record};
 use riverrun_engine::membership::{Change, Membership};
+use riverrun_engine::time::Stopwatch;
 use riverrun_engine::{Error, Result};
 
 use super::entries::{Entries, partition_of};
 use super::fence::Fence;
 use super::group::Group;
 use super::read::Reader;
-use crate::kafka::client::{Callbacks, classify, lock, remind};
+use super::rebalances::{Rebalances, Told};
+use crate::kafka::client::{classify, lock, remind};
 use crate::kafka::config::Config;
 
 /// How long one question of a taking waits: it is asked again, and rebalances are heard in between.
 const QUESTION: Duration = Duration::from_secs(1);
 
-/// What the group said, by partition of the lead topic.
-enum Told {
-    Assigned(Vec<i32>),
-    Revoked(Vec<i32>),
-    Lost(Vec<i32>),
-}
-
-/// Hears of rebalances.
-struct Rebalances {
-    callbacks: Callbacks,
-    fence: Arc<Fence>,
-    told: Mutex<Vec<Told>>,
-    /// Whether nobody answers any more: what is revoked is given up at once.
-    closing: AtomicBool,
-}
-
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.callbacks.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.callbacks.error(error, reason);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.callbacks.stats(statistics);
-    }
-}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> = list.elements().iter().map(|p| p.partition()).collect();
-        let outcome = match kind {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.fence.renew(consumer.group_metadata());
-                lock(&self.told).push(Told::Assigned(partitions));
-                // From the end: there is time to pause it before anything is fetched.
-                let at_end = list.set_all_offsets(Offset::End);
-                at_end.and_then(|()| consumer.incremental_assign(list)).and_then(|()| consumer.pause(list))
-            }
-            _ if consumer.assignment_lost() => {
-                self.fence.close();
-                lock(&self.told).push(Told::Lost(partitions));
-                consumer.incremental_unassign(list)
-            }
-            _ if self.closing.load(Relaxed) => {
-                self.fence.close();
-                consumer.incremental_unassign(list)
-            }
-            _ => {
-                // The group has a new generation in which what is revoked is still ours, until it is released.
-                self.fence.renew(consumer.group_metadata());
-                lock(&self.told).push(Told::Revoked(partitions));
-                Ok(())
-            }
-        };
-        if let Err(error) = outcome {
-            tracing::warn!("a rebalance was not followed: {error}");
-        }
-    }
-}
+/// How long at least lies between joining and joining anew.
+const REJOIN: Duration = Duration::from_secs(1);
 
 /// This instance as a member.
 pub(super) struct Members {
@@ -104,6 +45,12 @@ pub(super) struct Members {
     fence: Arc<Fence>,
     journal: (Config, String),
     instance: String,
+    /// Names this run, in the journal's topic.
+    owner: String,
+    /// Since it joined.
+    joined: Stopwatch,
+    /// Whether the group takes it for replaced, and that is not looked into yet.
+    fenced: bool,
     /// How many tasks there are.
     tasks: u32,
     /// Tasks that were assigned.
@@ -117,17 +64,34 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Joins under the name of an instance; `journal`: how its topic is reached, and its name.
-    pub fn join(group: Group, instance: &str, tasks: u32, fence: Arc<Fence>, journal: (Config, String)) -> Result<Self> {
-        let (told, closing) = (Mutex::default(), AtomicBool::default());
-        let context = Rebalances { callbacks: Callbacks::default(), fence: Arc::clone(&fence), told, closing };
-        let created = group.config.member(instance).create_with_context(context);
-        let consumer: BaseConsumer<Rebalances> = created.map_err(|e| group.error(&e, "member"))?;
-        consumer.subscribe(&[&group.topic]).map_err(|e| group.error(&e, "joining"))?;
+    /// Joins as this run (`owner`) under the name of an instance; `journal`: how its topic is reached, and its name.
+    pub fn join(
+        group: Group,
+        (instance, owner): (&str, &str),
+        tasks: u32,
+        fence: Arc<Fence>,
+        journal: (Config, String),
+    ) -> Result<Self> {
+        let consumer = member(&group, instance, &fence)?;
         let (assigned, revoked) = (BTreeSet::new(), BTreeMap::new());
-        let instance = instance.to_owned();
+        let (instance, owner, joined, fenced) = (instance.to_owned(), owner.to_owned(), Stopwatch::start(), false);
         let (reader, leaving, empty) = (None, false, false);
-        Ok(Self { group, consumer, fence, journal, instance, tasks, assigned, revoked, reader, leaving, empty })
+        Ok(Self {
+            group,
+            consumer,
+            fence,
+            journal,
+            instance,
+            owner,
+            joined,
+            fenced,
+            tasks,
+            assigned,
+            revoked,
+            reader,
+            leaving,
+            empty,
+        })
     }
 
     fn list(&self, partitions: impl Iterator<Item = i32>) -> TopicPartitionList {
@@ -138,22 +102,18 @@ impl Members {
         list
     }
 
-    /// Serves the consumer's events.
-    fn serve(&self) -> Result<()> {
+    /// Serves the consumer's events, until the group takes it for replaced.
+    fn serve(&mut self) -> Result<()> {
         if self.consumer.context().callbacks.forgotten.swap(false, Relaxed) {
             remind(self.consumer.client(), &self.group.config.brokers);
         }
         while let Some(event) = self.consumer.poll(Duration::ZERO) {
             let Err(error) = event else { continue };
-            let fenced = matches!(error, KafkaError::MessageConsumptionFatal(_))
-                || error.rdkafka_error_code() == Some(Code::FencedInstanceId);
-            if fenced {
+            if self.consumer.client().fatal_error().is_some() {
+                tracing::debug!(%error, "kafka");
                 self.fence.close();
-                let what = format!(
-                    "another run has taken over the place of instance '{}' in group '{}' ({error})",
-                    self.instance, self.group.config.group
-                );
-                return Err(Error::permanent(what).hint("give each instance of a pipeline a name of its own: --instance NAME"));
+                self.fenced = true;
+                return Ok(());
             }
             let error = classify(&error, &format!("group '{}' of topic '{}'", self.group.config.group, self.group.topic));
             if !error.is_transient() {
@@ -162,6 +122,38 @@ impl Members {
             tracing::debug!(%error, "kafka");
         }
         Ok(())
+    }
+
+    /// Ends if another run has this instance's place; else it joins anew.
+    ///
+    /// # Errors
+    /// Permanent: another run has. Transient: that cannot be looked up now.
+    fn rejoin(&mut self) -> Result<()> {
+        let owners = self.read(vec![0])?.owners;
+        let (instance, group) = (&self.instance, &self.group.config.group);
+        if owners.get(instance).is_some_and(|run| *run != self.owner) {
+            let what = format!("another run has taken over the place of instance '{instance}' in group '{group}'");
+            return Err(Error::permanent(what).hint("give each instance of a pipeline a name of its own: --instance NAME"));
+        }
+        tracing::warn!("group '{group}' takes instance '{instance}' for replaced, but no other run has begun: it joins anew");
+        let consumer = member(&self.group, &self.instance, &self.fence)?;
+        self.joined = Stopwatch::start();
+        self.fenced = false;
+        retire(std::mem::replace(&mut self.consumer, consumer))
+    }
+
+    /// The group has given all of it to others: nothing that was told before counts, and partitions that were revoked need not be
+    /// given back.
+    fn lose_all(&mut self) -> Vec<Change> {
+        lock(&self.consumer.context().told).clear();
+        let held = std::mem::take(&mut self.revoked);
+        let held = self.list(held.into_keys());
+        if held.count() > 0
+            && let Err(error) = self.consumer.incremental_unassign(&held)
+        {
+            tracing::debug!(%error, "kafka");
+        }
+        vec![Change::Lost(std::mem::take(&mut self.assigned).into_iter().collect())]
     }
 
     fn changes(&mut self) -> Vec<Change> {
@@ -233,7 +225,16 @@ impl Members {
 
 impl Membership for Members {
     fn poll(&mut self) -> Result<Vec<Change>> {
+        if self.fenced {
+            if Duration::from_nanos(self.joined.nanos()) < REJOIN {
+                return Ok(Vec::new());
+            }
+            self.rejoin()?;
+        }
         self.serve()?;
+        if self.fenced {
+            return Ok(self.lose_all());
+        }
         if !self.revoked.is_empty() && self.consumer.assignment_lost() {
             // While others waited for what was revoked, the group has given up on this instance.
             self.fence.close();
@@ -296,6 +297,10 @@ impl Membership for Members {
             self.consumer.unsubscribe();
         }
         self.serve()?;
+        if self.fenced {
+            // It is no member any more.
+            return Ok(true);
+        }
         let left = self.consumer.assignment().map_err(|e| self.group.error(&e, "leaving"))?;
         // Behind the last partition goes the request to leave: it has the time of another look.
         let before = std::mem::replace(&mut self.empty, left.count() == 0);
@@ -314,4 +319,19 @@ impl Drop for Members {
             tracing::debug!(%error, "kafka");
         }
     }
+}
+
+/// A consumer that joins under the name of an instance.
+fn member(group: &Group, instance: &str, fence: &Arc<Fence>) -> Result<BaseConsumer<Rebalances>> {
+    let created = group.config.member(instance).create_with_context(Rebalances::new(Arc::clone(fence)));
+    let consumer: BaseConsumer<Rebalances> = created.map_err(|e| group.error(&e, "member"))?;
+    consumer.subscribe(&[&group.topic]).map_err(|e| group.error(&e, "joining"))?;
+    Ok(consumer)
+}
+
+/// Ends a consumer that another one has replaced. That may wait for brokers that are away: a thread of its own does it.
+fn retire(consumer: BaseConsumer<Rebalances>) -> Result<()> {
+    consumer.context().replaced.store(true, Relaxed);
+    let ending = std::thread::Builder::new().name("kafka-retired".into()).spawn(move || drop(consumer));
+    ending.map(drop).map_err(|e| Error::transient(format!("no thread for the end of a consumer: {e}")))
 }

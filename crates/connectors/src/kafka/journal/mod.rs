@@ -4,7 +4,8 @@
 //! One transactional producer an instance, and an internal topic with the records of all ([`entries`]). A run takes both over:
 //! the producer's id fences an earlier run of the instance, and the run's name goes into the topic. So a producer that died can
 //! tell why: if another run's name stands there it was fenced, and the pipeline stops; if its own does, the brokers gave up a
-//! transaction that was open for too long, as they do when they could not be reached, and a new producer goes on.
+//! transaction that was open for too long, as they do when they could not be reached, and a new producer goes on. So it does
+//! if a transaction does not come to an end: the new one's takeover ends it, one way or the other.
 //!
 //! Instances share the tasks as members of the sources' consumer group ([`members`]). Each transaction carries offsets for
 //! every task that it journals, and what the group knows the instance by (KIP-447): once the group has given a task to another
@@ -18,7 +19,9 @@ mod entries;
 mod fence;
 mod group;
 mod members;
+mod offsets;
 mod read;
+mod rebalances;
 mod reports;
 mod topic;
 mod transaction;
@@ -117,7 +120,7 @@ impl KafkaJournal {
     }
 
     /// Sees to it that a transaction can begin, or goes on to be committed. A new producer takes the place of one that died,
-    /// unless another run has taken over.
+    /// unless another run has taken over; one that could not take over yet tries again.
     fn settle(&mut self) -> Result<()> {
         let transactions = ready(&mut self.transactions)?;
         if transactions.is_dead() {
@@ -126,7 +129,9 @@ impl KafkaJournal {
             if found.owners.get(&self.instance).is_some_and(|owner| *owner != self.owner) {
                 return Err(self.fenced());
             }
-            tracing::warn!("pipeline '{}': the brokers gave up its transaction; going on with a new producer", self.pipeline);
+            tracing::warn!("pipeline '{}': its transaction was given up; going on with a new producer", self.pipeline);
+            self.take_over()?;
+        } else if transactions.is_new() {
             self.take_over()?;
         } else if !transactions.is_committing() {
             transactions.abort()?;
@@ -271,7 +276,7 @@ impl Journal for KafkaJournal {
             self.take_over()?;
         }
         let journal = (self.config.clone(), self.topic.name.clone());
-        Ok(Some(Box::new(Members::join(group, &self.instance, tasks, self.fence.clone(), journal)?)))
+        Ok(Some(Box::new(Members::join(group, (&self.instance, &self.owner), tasks, self.fence.clone(), journal)?)))
     }
 
     fn begin(&mut self, genesis: &Genesis) -> Result<()> {

@@ -4,6 +4,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset;
+use riverrun_engine::time::Stopwatch;
 use riverrun_engine::{Error, Result};
 
 use crate::kafka::client::{Callbacks, classify};
@@ -18,6 +19,9 @@ const SETTINGS: [(&str, &str); 4] = [
     ("unclean.leader.election.enable", "false"),
 ];
 
+/// How long nothing is removed after that failed, in nanoseconds: commits wait for the brokers' answer meanwhile.
+const LEFT_ALONE: u64 = 30_000_000_000;
+
 /// The topic, for its administration.
 pub(super) struct JournalTopic {
     pub name: String,
@@ -28,12 +32,14 @@ pub(super) struct JournalTopic {
     looked: bool,
     /// Whether it was told that it cannot be cut off.
     told: bool,
+    /// Since it could not be cut off.
+    failed: Option<Stopwatch>,
 }
 
 impl JournalTopic {
     pub fn new(name: String, config: &Config) -> Result<Self> {
         let (admin, options) = admin(config)?;
-        Ok(Self { name, config: config.clone(), admin, options, looked: false, told: false })
+        Ok(Self { name, config: config.clone(), admin, options, looked: false, told: false, failed: None })
     }
 
     /// How many partitions it has, if it is there. The first time its settings are looked at.
@@ -83,17 +89,19 @@ impl JournalTopic {
         }
     }
 
-    /// Removes what stands before these offsets, by partition. What cannot be removed stays, which is told once.
+    /// Removes what stands before these offsets, by partition. What cannot be removed stays until a later call, which is told
+    /// once.
     pub fn cut(&mut self, before: &[(i32, i64)]) {
-        if before.is_empty() {
+        if before.is_empty() || self.failed.as_ref().is_some_and(|since| since.nanos() < LEFT_ALONE) {
             return;
         }
+        self.failed = None;
         if let Err(error) = self.delete(before) {
             match self.told {
                 true => tracing::debug!("{error}"),
                 false => tracing::warn!("{error}; the pipeline goes on, and the topic grows"),
             }
-            self.told = true;
+            (self.told, self.failed) = (true, Some(Stopwatch::start()));
         }
     }
 

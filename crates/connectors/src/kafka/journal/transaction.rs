@@ -2,8 +2,9 @@
 //!
 //! Invariants: whatever broke off, the next call goes on from there: a commit that timed out is asked for again and never
 //! sent anew, and a transaction that failed before is aborted before the next one begins. What was sent counts only once
-//! the commit is known.
+//! the commit is known. A producer whose transaction does not come to an end is given up: it is as good as dead.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use riverrun_engine::time::{Clock, Stopwatch, SystemClock};
 use riverrun_engine::{Error, Result};
 
+use super::offsets::OffsetsThread;
 use super::reports::Reports;
 use crate::kafka::client::{classify, lock, remind};
 use crate::kafka::config::Config;
@@ -24,6 +26,10 @@ const PAUSE: Duration = Duration::from_micros(300);
 
 /// How long one wait for the end of an abort lasts; in between reports are taken in, which it waits for.
 const STEP: Duration = Duration::from_millis(50);
+
+/// How many times as long as one call a transaction may take to end. The brokers abort it by themselves before that, unless they
+/// were about to commit it.
+const LONGEST: u32 = 3;
 
 /// Where the producer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +48,28 @@ enum Stage {
 
 /// A producer of transactions.
 pub(in crate::kafka) struct Transactions {
-    producer: BaseProducer<Reports>,
+    producer: Arc<BaseProducer<Reports>>,
+    offsets: OffsetsThread,
     brokers: String,
     stage: Stage,
     patience: Duration,
     /// Records that librdkafka took.
     sent: u64,
+    /// Since the last transaction began.
+    began: Stopwatch,
+    /// Whether nothing more is expected of this producer.
+    given_up: bool,
 }
 
 impl Transactions {
     /// A producer of transactions of this id; offsets are kept of what it sends to `topic`.
     pub fn new(config: &Config, id: &str, topic: &str) -> Result<Self> {
         let created = config.transactional(id).create_with_context(Reports::of(topic));
-        let producer = created.map_err(|e| classify(&e, &format!("producer of transactions '{id}'")))?;
-        Ok(Self { producer, brokers: config.brokers.clone(), stage: Stage::New, patience: config.patience, sent: 0 })
+        let producer = Arc::new(created.map_err(|e| classify(&e, &format!("producer of transactions '{id}'")))?);
+        let (brokers, patience) = (config.brokers.clone(), config.patience);
+        let offsets = OffsetsThread::start(&producer, patience)?;
+        let (stage, began) = (Stage::New, Stopwatch::start());
+        Ok(Self { producer, offsets, brokers, stage, patience, sent: 0, began, given_up: false })
     }
 
     /// Makes this the only producer of its id: earlier ones can commit nothing any more, and what they left open is aborted.
@@ -67,9 +81,15 @@ impl Transactions {
         Ok(())
     }
 
-    /// Whether this producer can do nothing any more: another one took over, or the brokers gave up its transaction.
+    /// Whether this producer can do nothing any more: another one took over, the brokers gave up its transaction, or it does not
+    /// come to an end.
     pub fn is_dead(&self) -> bool {
-        self.producer.client().fatal_error().is_some()
+        self.given_up || self.producer.client().fatal_error().is_some()
+    }
+
+    /// Whether the brokers do not know it yet.
+    pub fn is_new(&self) -> bool {
+        self.stage == Stage::New
     }
 
     /// Whether a commit was asked for, and is not known.
@@ -82,7 +102,7 @@ impl Transactions {
         self.abort()?;
         self.producer.context().clear();
         self.producer.begin_transaction().map_err(|e| self.error(&e, "beginning a transaction"))?;
-        self.stage = Stage::Open;
+        (self.stage, self.began) = (Stage::Open, Stopwatch::start());
         Ok(())
     }
 
@@ -132,12 +152,16 @@ impl Transactions {
     ///
     /// # Errors
     /// Transient: the group has moved on. The transaction will be aborted.
-    pub fn offsets(&mut self, offsets: &TopicPartitionList, member: &ConsumerGroupMetadata) -> Result<()> {
+    pub fn offsets(&mut self, offsets: &TopicPartitionList, member: &Arc<ConsumerGroupMetadata>) -> Result<()> {
         let stopwatch = Stopwatch::start();
         loop {
-            let error = match self.producer.send_offsets_to_transaction(offsets, member, self.patience) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let error = match self.offsets.add(offsets, member) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => error,
+                None => {
+                    (self.stage, self.given_up) = (Stage::Aborting, true);
+                    return Err(self.told_away("does not answer: adding offsets to a transaction"));
+                }
             };
             let again = matches!(&error, KafkaError::Transaction(error) if error.is_retriable());
             if !again || elapsed(&stopwatch) >= self.patience || self.is_dead() {
@@ -171,6 +195,7 @@ impl Transactions {
                     // Before the commit proper.
                     error => matches!(error, KafkaError::Flush(_)),
                 };
+                self.give_up_in_time();
                 if !again || self.is_dead() {
                     self.stage = Stage::Aborting;
                 }
@@ -190,10 +215,18 @@ impl Transactions {
             match self.producer.abort_transaction(STEP) {
                 Ok(()) => self.stage = Stage::Idle,
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && elapsed(&stopwatch) < self.patience => {}
-                Err(error) => return Err(self.error(&error, "aborting a transaction")),
+                Err(error) => {
+                    self.give_up_in_time();
+                    return Err(self.error(&error, "aborting a transaction"));
+                }
             }
         }
         Ok(())
+    }
+
+    /// The end of the transaction failed once more: nothing more is expected of this producer after long enough.
+    fn give_up_in_time(&mut self) {
+        self.given_up |= elapsed(&self.began) >= self.patience * LONGEST;
     }
 
     fn outstanding(&self) -> u64 {
