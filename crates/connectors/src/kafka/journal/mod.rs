@@ -23,6 +23,8 @@ mod offsets;
 mod read;
 mod rebalances;
 mod reports;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod transaction;
 

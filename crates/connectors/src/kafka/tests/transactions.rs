@@ -156,6 +156,25 @@ fn a_producer_that_died_without_an_heir_is_replaced_and_nothing_is_sent_twice() 
 }
 
 #[test]
+fn a_new_producer_that_cannot_take_over_at_once_tries_again() {
+    let cluster = with_journal(TASKS as i32 + 1);
+    let table = orders(&cluster, &[]);
+    let mut journal = journal(&table, 1);
+    again(|| journal.recover());
+    again(|| journal.begin(&genesis()));
+    cluster.request_errors(RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
+    let epochs = [epoch(&table, 0, 1, 0..20)];
+    failure(journal.commit(&epochs));
+    // Some seconds of them: librdkafka asks again twice a second.
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 6]);
+    let error = failure(journal.commit(&epochs));
+    assert!(error.is_transient() && error.message().contains("taking over transactions"), "{error}");
+    again(|| journal.commit(&epochs));
+    again(|| journal.commit(&[epoch(&table, 0, 2, 20..30)]));
+    assert_eq!(numbers(&table), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
 fn brokers_that_go_away_hold_a_commit_back_and_no_more() {
     let cluster = with_journal(TASKS as i32 + 1);
     let table = orders(&cluster, &[]);
