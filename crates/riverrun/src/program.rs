@@ -126,15 +126,17 @@ impl Program {
             disk: crate::state::open(&self.settings, &self.context)?,
             ..settings
         };
-        let bindings =
-            Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoints.is_some())?;
+        // Repartition topics live with a journal; a bounded run keeps none, and is one task then.
+        let journaled = settings.checkpoints.is_some();
+        let graph = if journaled { self.graph.clone() } else { self.graph.joined() };
+        let bindings = Bindings::open(&graph, self.registry.as_ref(), &self.context, &mut own, journaled)?;
         if settings.checkpoints.is_some() && bindings.journal.is_none() && location.directory().is_none() {
             tracing::info!(
                 "checkpoints go to {location}; the journal is a local file in {}: keep both, or a start is refused",
                 local.display()
             );
         }
-        Pipeline::start(&self.graph, bindings, settings, self.clock())
+        Pipeline::start(&graph, bindings, settings, self.clock())
     }
 
     /// Where state and positions are kept: `checkpoint.location`, by default in the data directory; one folder per pipeline.

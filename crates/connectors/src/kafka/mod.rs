@@ -22,6 +22,8 @@ mod reader;
 #[cfg(feature = "kafka")]
 mod records;
 #[cfg(feature = "kafka")]
+mod repartition;
+#[cfg(feature = "kafka")]
 mod rows;
 #[cfg(feature = "kafka")]
 mod sink;

@@ -19,7 +19,8 @@ use riverrun_engine::{Error, Result};
 
 use super::client::{Callbacks, Seen, classify, lock, remind};
 use super::config::{Config, Topics};
-use super::reader::Reader;
+use super::reader::{Intake, Reader};
+use super::repartition::Incoming;
 use super::topic;
 use crate::format::Decoding;
 
@@ -232,11 +233,18 @@ impl Source for KafkaSource {
 
     fn open(&self, partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
         let place = self.place(partition)?.clone();
-        let decoder = self.decoding.decoder(&self.table, &place.topic, place.partition)?;
-        Ok(Box::new(Reader::open(&self.cluster, decoder, place, (offset, stop))?))
+        let intake = match self.cluster.config.is_repartition {
+            true => Intake::Raw(Incoming::new(&self.table)),
+            false => Intake::Decoded(Box::new(self.decoding.decoder(&self.table, &place.topic, place.partition)?)),
+        };
+        Ok(Box::new(Reader::open(&self.cluster, intake, place, (offset, stop))?))
     }
 
     fn committed(&self, partition: u32) -> Result<Option<i64>> {
+        // What an earlier life left in a repartition topic is not this one's.
+        if self.cluster.config.is_repartition {
+            return Ok(None);
+        }
         let place = self.place(partition)?;
         let what = format!("committed offset of {} in group '{}'", place.at(), self.cluster.config.group);
         let mut list = TopicPartitionList::new();

@@ -1,7 +1,8 @@
 //! The consumer group of a pipeline: what its offsets say, and which partitions its instances share.
 //!
 //! The *lead* topic is the one with the most partitions. Instances share its partitions, and with partition p go the tasks p,
-//! p + n, p + 2n …: of n partitions there are at most n tasks, unless a source that is not on Kafka has more.
+//! p + n, p + 2n …: there are more than n tasks where rows are repartitioned, or a source that is not on Kafka has
+//! more partitions.
 
 use std::collections::BTreeMap;
 
@@ -76,12 +77,11 @@ impl Group {
         Ok(list)
     }
 
-    /// The partitions that hold the input of these tasks, of all sources.
-    pub fn inputs_of(&self, tasks: &[u32], count: u32) -> TopicPartitionList {
+    /// The partitions of these places (source, partition), where their offsets are kept under this group.
+    pub fn inputs<'a>(&self, places: impl Iterator<Item = &'a (usize, u32)>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for (topic, partition) in self.places.iter().flatten() {
-            // A single task reads all partitions.
-            if count == 1 || tasks.contains(&partition.unsigned_abs()) {
+        for (source, partition) in places {
+            if let Some((topic, partition)) = self.places.get(*source).and_then(|of| of.get(*partition as usize)) {
                 list.add_partition(topic, *partition);
             }
         }

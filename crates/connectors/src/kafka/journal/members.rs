@@ -104,8 +104,8 @@ pub(super) struct Members {
     fence: Arc<Fence>,
     journal: (Config, String),
     instance: String,
-    /// How many tasks there are.
-    tasks: u32,
+    /// By task: the places (source, partition) that it reads.
+    tasks: Vec<Vec<(usize, u32)>>,
     /// Tasks that were assigned.
     assigned: BTreeSet<u32>,
     /// Partitions that were revoked, and their tasks that are not released yet.
@@ -118,14 +118,20 @@ pub(super) struct Members {
 
 impl Members {
     /// Joins under the name of an instance; `journal`: how its topic is reached, and its name.
-    pub fn join(group: Group, instance: &str, tasks: u32, fence: Arc<Fence>, journal: (Config, String)) -> Result<Self> {
+    pub fn join(
+        group: Group,
+        instance: &str,
+        tasks: &[Vec<(usize, u32)>],
+        fence: Arc<Fence>,
+        journal: (Config, String),
+    ) -> Result<Self> {
         let (told, closing) = (Mutex::default(), AtomicBool::default());
         let context = Rebalances { callbacks: Callbacks::default(), fence: Arc::clone(&fence), told, closing };
         let created = group.config.member(instance).create_with_context(context);
         let consumer: BaseConsumer<Rebalances> = created.map_err(|e| group.error(&e, "member"))?;
         consumer.subscribe(&[&group.topic]).map_err(|e| group.error(&e, "joining"))?;
         let (assigned, revoked) = (BTreeSet::new(), BTreeMap::new());
-        let instance = instance.to_owned();
+        let (instance, tasks) = (instance.to_owned(), tasks.to_vec());
         let (reader, leaving, empty) = (None, false, false);
         Ok(Self { group, consumer, fence, journal, instance, tasks, assigned, revoked, reader, leaving, empty })
     }
@@ -165,7 +171,7 @@ impl Members {
     }
 
     fn changes(&mut self) -> Vec<Change> {
-        let (group, count) = (self.group.clone(), self.tasks);
+        let (group, count) = (self.group.clone(), self.tasks.len() as u32);
         let tasks_of = |partitions: &[i32]| partitions.iter().flat_map(|p| group.tasks_of(*p, count)).collect::<Vec<u32>>();
         let told = std::mem::take(&mut *lock(&self.consumer.context().told));
         let mut changes = Vec::new();
@@ -209,7 +215,7 @@ impl Members {
 
     /// Waits until no offset of these tasks' input hangs on an open transaction: an earlier owner's commit.
     fn await_stable(&self, tasks: &[u32]) -> Result<()> {
-        let list = self.group.inputs_of(tasks, self.tasks);
+        let list = self.group.inputs(tasks.iter().filter_map(|task| self.tasks.get(*task as usize)).flatten());
         let what = "committed offsets";
         let found = self.consumer.committed_offsets(list, QUESTION).map_err(|e| self.group.error(&e, what))?;
         match found.elements().iter().find_map(|place| place.error().err()) {
@@ -281,7 +287,7 @@ impl Membership for Members {
     }
 
     fn leave(&mut self) -> Result<bool> {
-        if self.assigned.len() as u32 >= self.tasks && !self.leaving {
+        if self.assigned.len() >= self.tasks.len() && !self.leaving {
             // Nobody else is there. The group remembers this member for a while: started again, it need not wait.
             return Ok(true);
         }

@@ -1,4 +1,5 @@
-//! The journal's topic: created as it must be, looked at before it is used, cut off at its beginning.
+//! Topics that are a pipeline's own, the journal's and those of repartitions: created as they must be, looked at before they are
+//! used, cut off at their beginning.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
@@ -8,9 +9,9 @@ use riverrun_engine::{Error, Result};
 
 use crate::kafka::client::{Callbacks, classify};
 use crate::kafka::config::Config;
-use crate::kafka::topic::{admin, asker, block_on, create, partitions};
+use crate::kafka::topic::{admin, asker, await_created, block_on, create, partitions};
 
-/// What the topic must be set to: nothing goes that we have not cut off, and no replica leads that lacks records.
+/// What such a topic must be set to: nothing goes that we have not cut off, and no replica leads that lacks records.
 const SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
@@ -19,7 +20,7 @@ const SETTINGS: [(&str, &str); 4] = [
 ];
 
 /// The topic, for its administration.
-pub(super) struct JournalTopic {
+pub(super) struct OwnTopic {
     pub name: String,
     config: Config,
     admin: AdminClient<Callbacks>,
@@ -30,7 +31,7 @@ pub(super) struct JournalTopic {
     told: bool,
 }
 
-impl JournalTopic {
+impl OwnTopic {
     pub fn new(name: String, config: &Config) -> Result<Self> {
         let (admin, options) = admin(config)?;
         Ok(Self { name, config: config.clone(), admin, options, looked: false, told: false })
@@ -56,8 +57,7 @@ impl JournalTopic {
         for (name, value) in SETTINGS {
             let is = found.get(name).and_then(|entry| entry.value.as_deref());
             if is.is_some_and(|is| is != value) {
-                let what =
-                    format!("topic '{}' has {name}={}, and a journal needs {name}={value}", self.name, is.unwrap_or_default());
+                let what = format!("topic '{}' has {name}={}, and needs {name}={value}", self.name, is.unwrap_or_default());
                 return Err(Error::permanent(what).hint("set it back (kafka-configs.sh --alter), if no record is lost yet"));
             }
         }
@@ -80,6 +80,28 @@ impl JournalTopic {
                 Err(Error::permanent(what)
                     .hint("it is of an earlier life of the pipeline: delete it, or use another pipeline.name"))
             }
+        }
+    }
+
+    /// Makes sure that it is there as a repartition topic: with as many partitions as `said`, else as many as it has, else as many as
+    /// `usual`.
+    pub fn ensure_partitions(&mut self, said: Option<i32>, usual: i32) -> Result<i32> {
+        let count = match self.find()? {
+            Some(count) => count,
+            None => {
+                let count = said.unwrap_or(usual);
+                create(&self.config, &self.name, count, &SETTINGS.map(|(name, value)| (name, value.to_owned())))?;
+                await_created(&asker(&self.config)?, &self.config, &self.name)? as i32
+            }
+        };
+        match said {
+            Some(said) if said != count => {
+                let what = format!("topic '{}' has {count} partitions, and repartition.partitions is {said}", self.name);
+                Err(Error::invalid(what).hint(format!(
+                    "keys would move between tasks: SET repartition.partitions = {count}, or another pipeline.name to begin anew"
+                )))
+            }
+            _ => Ok(count),
         }
     }
 
