@@ -358,6 +358,7 @@ def test_sensors_by_site_without_a_sink_on_kafka(kafka, riverrun, tmp_path):
     topic = new_topic(client, 3)
     script = """
 SET pipeline.name = '${NAME}';
+SET repartition.partitions = '4';
 CREATE TABLE readings (device VARCHAR NOT NULL, site VARCHAR NOT NULL, v DOUBLE NOT NULL, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t)
 PARTITIONED BY (device) WITH (connector = 'kafka', brokers = '${BROKERS}', topic = '${TOPIC}', starting_offsets = 'earliest',
     timestamp_format = 'unix_ms', max_ahead = '100000 days');

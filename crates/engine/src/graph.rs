@@ -217,7 +217,7 @@ impl Graph {
                 text.push_str("tasks share nothing\n");
                 for Exchange { sink, reason, .. } in exchanges {
                     let NodeKind::Sink(SinkNode { table, .. }) = &self.nodes[*sink].kind else { continue };
-                    let count = table.options.get("partitions").unwrap_or_else(|| "as many as the source".to_owned());
+                    let count = table.options.get("partitions").unwrap_or_default();
                     let topic = format!("topic riverrun-<pipeline>-{}, partitions: {count}", table.name);
                     let _ = writeln!(text, "repartitioned at #{sink}, since {}: {topic}", readable(reason));
                 }
@@ -226,7 +226,7 @@ impl Graph {
         let (consumers, stages) = (self.consumers(), self.stages());
         for (id, node) in self.nodes.iter().enumerate() {
             let stage = stages[id];
-            if stage > 0 && !matches!(node.kind, NodeKind::Sink(_)) && !stages[..id].contains(&stage) {
+            if !self.exchanges().is_empty() && (id == 0 || stages[id - 1] != stage) {
                 let _ = writeln!(text, "stage {stage}:");
             }
             self.explain_node(&mut text, id, node, consumers[id]);

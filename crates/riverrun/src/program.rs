@@ -9,7 +9,7 @@ use riverrun_connectors::registry::Registry;
 use riverrun_engine::checkpoint::Storage;
 use riverrun_engine::connect::{Connectors, Context};
 use riverrun_engine::error::Kind;
-use riverrun_engine::graph::Graph;
+use riverrun_engine::graph::{Graph, Parallelism};
 use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
 use riverrun_engine::sink::Sink;
 use riverrun_engine::table::Table;
@@ -160,7 +160,17 @@ impl Program {
 
     /// The graph and where its state lies, as `riverrun explain` prints them.
     pub fn explain(&self) -> String {
-        self.graph.explain() + &crate::state::explain(&self.settings, &self.context)
+        let mut text = self.graph.explain();
+        let on_kafka = self.graph.sources().all(|(_, source)| source.table.connector().is_ok_and(|name| name == "kafka"));
+        text.push_str(match (&self.graph.parallelism, self.settings.repartition) {
+            (Parallelism::Single(_), 0) if on_kafka => "SET repartition.partitions = '8', or another number, lets so many tasks share this by key\n",
+            (Parallelism::Single(_), 1..) => {
+                "repartition.partitions changes nothing here: all sources must be on one Kafka cluster, and no UNION ALL may mix rows \
+                 before and behind a repartition\n"
+            }
+            _ => "",
+        });
+        text + &crate::state::explain(&self.settings, &self.context)
     }
 
     /// Wall time.

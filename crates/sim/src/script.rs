@@ -32,7 +32,6 @@ INSERT INTO totals SELECT * FROM windows;
 
 /// Windows over all keys: one task over all partitions, with groups that come and go.
 const SINGLE: &str = "
-SET repartition.partitions = 0;
 CREATE TABLE sums (PRIMARY KEY (start)) WITH (connector = 'sim');
 CREATE TABLE totals WITH (connector = 'sim');
 INSERT INTO sums SELECT tumble(ts, INTERVAL '4 seconds')['start'] AS start, sum(v) AS total
@@ -62,6 +61,7 @@ INSERT INTO closed SELECT * FROM sessions;
 
 /// Windows by what is not the source's key, and over these by nothing at all: two more stages of tasks.
 const STAGED: &str = "
+SET repartition.partitions = 3;
 CREATE TABLE sums (PRIMARY KEY (bucket, start)) WITH (connector = 'sim');
 CREATE TABLE totals WITH (connector = 'sim');
 CREATE TABLE overall WITH (connector = 'sim');

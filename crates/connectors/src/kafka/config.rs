@@ -90,8 +90,6 @@ pub(super) struct Config {
     pub key: Vec<String>,
     /// Of a topic that has to be created.
     pub partitions: i32,
-    /// Whether that was said.
-    pub has_partitions: bool,
     /// Of a topic that has to be created; -1: the brokers' default.
     pub replication: i32,
     /// Of a topic that has to be created: names and values of its own configuration.
@@ -130,7 +128,6 @@ impl Config {
             brokers: text("brokers", "localhost:9092"),
             topics: Topics::of(options)?,
             is_repartition: repartition::is_format(options),
-            has_partitions: options.get("partitions").is_some(),
             group: text("group", pipeline),
             start: start(options)?,
             fail_on_data_loss: options.parse("fail_on_data_loss", "true or false")?.unwrap_or(true),

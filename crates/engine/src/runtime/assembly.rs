@@ -333,10 +333,9 @@ fn check_exchanges(graph: &Graph, journal: Option<&dyn Journal>, reset: bool) ->
         return Err(Error::invalid("a pipeline with repartition topics needs a journal on the same bus"));
     }
     if reset && !graph.exchanges().is_empty() {
-        let what = "the checkpoints were reset to an earlier time, and what lies in the repartition topics is of a later one";
-        return Err(Error::invalid(what).hint(
-            "a pipeline that repartitions cannot be reset: SET another pipeline.name, and starting_offsets to read its past again",
-        ));
+        let what = "the checkpoints do not go with what lies in repartition topics: they were reset to an earlier time, or made \
+                    before repartition.partitions was set";
+        return Err(Error::invalid(what).hint("SET another pipeline.name, and starting_offsets to read the past again"));
     }
     Ok(())
 }

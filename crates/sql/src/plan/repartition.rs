@@ -13,7 +13,7 @@ use riverrun_engine::operators::repartition::record_schema;
 use riverrun_engine::table::{Column, Emit, Location, Options, Table};
 
 use super::refusal::{Refusal, Result};
-use super::settings::{Repartition, Settings};
+use super::settings::Settings;
 use super::{Query, Tables};
 
 /// What the tables of repartition topics are like; `None`: there are none.
@@ -22,7 +22,7 @@ pub(crate) struct Topics(Option<Options>);
 impl Topics {
     /// For these queries.
     pub fn of(queries: &[Query], tables: &Tables, settings: &Settings, connectors: &dyn Connectors) -> Result<Self> {
-        if settings.repartition == Repartition::Off {
+        if settings.repartition == 0 {
             return Ok(Self(None));
         }
         let mut sources = BTreeSet::new();
@@ -33,10 +33,7 @@ impl Topics {
         let sources: Vec<_> = sources.iter().filter_map(|name| named(name)).collect();
         let sinks: Vec<_> = queries.iter().filter_map(|query| named(&query.sink)).collect();
         let options = connectors.repartition(&sources, &sinks)?;
-        Ok(Self(options.map(|options| match settings.repartition {
-            Repartition::To(partitions) => options.with("partitions", &partitions.to_string()),
-            Repartition::AsSources | Repartition::Off => options,
-        })))
+        Ok(Self(options.map(|options| options.with("partitions", &settings.repartition.to_string()))))
     }
 
     /// Whether there can be any.

@@ -8,18 +8,6 @@ use riverrun_engine::table::{OptionValue, parse_bytes, parse_duration};
 use super::refusal::{Refusal, Result};
 use crate::suggest;
 
-/// What becomes of rows whose key is not what the sources are partitioned by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Repartition {
-    /// They go over a topic with as many partitions as the source has that has the most.
-    #[default]
-    AsSources,
-    /// They go over a topic with so many partitions.
-    To(u32),
-    /// One task reads all partitions.
-    Off,
-}
-
 /// What `SET` can say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -39,8 +27,9 @@ pub struct Settings {
     pub trigger_interval: Duration,
     /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
     pub progress_interval: Duration,
-    /// `repartition.partitions`: how many partitions the repartition topics have.
-    pub repartition: Repartition,
+    /// `repartition.partitions`: how many partitions the topics have over which rows go by keys that are not their source's. 0 (the
+    /// default): there are none, one task reads all partitions then.
+    pub repartition: u32,
     /// `serve.listen`: where the HTTP endpoint listens, such as `0.0.0.0:8000`.
     pub serve_listen: Option<String>,
     /// `serve.token`: who knows it may ask.
@@ -88,7 +77,7 @@ impl Default for Settings {
             checkpoint_s3: BTreeMap::new(),
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
-            repartition: Repartition::default(),
+            repartition: 0,
             serve_listen: None,
             serve_token: None,
             serve_postgres_port: None,
@@ -171,10 +160,7 @@ impl Settings {
                     let what = format!("SET {name}: '{value}' is not a number from 0 to 10000");
                     Refusal::new(what).hint("0: no repartition topics, one task reads all partitions instead")
                 };
-                self.repartition = match value.parse().ok().filter(|n| *n <= 10_000).ok_or_else(wrong)? {
-                    0 => Repartition::Off,
-                    partitions => Repartition::To(partitions),
-                };
+                self.repartition = value.parse().ok().filter(|partitions| *partitions <= 10_000).ok_or_else(wrong)?;
             }
             "serve.listen" => self.serve_listen = Some(value.to_owned()),
             // Empty: the variable that it is made of is not set.

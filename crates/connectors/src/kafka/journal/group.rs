@@ -19,7 +19,7 @@ use crate::kafka::topic::{asker, resolve};
 /// A pipeline's consumer group.
 #[derive(Clone)]
 pub(super) struct Group {
-    /// The options of the lead source, by which the cluster is reached.
+    /// The options of the declared source with the most partitions, by which the cluster is reached.
     pub config: Config,
     /// The lead topic.
     pub topic: String,
@@ -34,19 +34,24 @@ pub(super) struct Group {
 impl Group {
     /// Finds the topics of a graph's Kafka sources, given with their places among all sources; `None`: there are none.
     pub fn find(sources: &[(usize, NodeId, Config)]) -> Result<Option<Self>> {
-        let mut lead: Option<(usize, String, u32)> = None;
+        let mut lead: Option<(String, u32)> = None;
+        // What is set for the group is set with a table that the script declares.
+        let mut declared: Option<(&Config, u32)> = None;
         let mut found = Vec::new();
-        for (i, (_, _, config)) in sources.iter().enumerate() {
+        for (_, _, config) in sources {
             let topics = resolve(&asker(config)?, config)?;
             for (topic, count) in &topics {
-                if lead.as_ref().is_none_or(|(_, _, most)| count > most) {
-                    lead = Some((i, topic.clone(), *count));
+                if lead.as_ref().is_none_or(|(_, most)| count > most) {
+                    lead = Some((topic.clone(), *count));
+                }
+                if !config.is_repartition && declared.is_none_or(|(_, most)| *count > most) {
+                    declared = Some((config, *count));
                 }
             }
             found.push(topics);
         }
-        let Some((lead, topic, partitions)) = lead else { return Ok(None) };
-        let config = sources[lead].2.clone();
+        let (Some((topic, partitions)), Some((config, _))) = (lead, declared) else { return Ok(None) };
+        let config = config.clone();
         let (mut places, mut kept) = (Vec::new(), Vec::new());
         for ((index, node, theirs), topics) in sources.iter().zip(found) {
             if theirs.group != config.group {

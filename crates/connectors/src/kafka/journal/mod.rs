@@ -45,7 +45,7 @@ use self::topic::OwnTopic;
 use self::transaction::Transactions;
 use super::config::Config;
 use super::rows::{Row, Writer};
-use super::topic::{asker, create_if_missing, resolve};
+use super::topic::create_if_missing;
 
 /// An epoch that was sent.
 struct Sent {
@@ -362,23 +362,12 @@ impl Journal for KafkaJournal {
     }
 }
 
-/// Finds the repartition topics of a pipeline, or creates them, all with as many partitions; by source.
+/// Finds the repartition topics of a pipeline, or creates them; by source.
 fn repartition_topics(bus: &Bus) -> Result<BTreeMap<usize, OwnTopic>> {
-    let mut usual = 1;
-    for (_, _, config) in bus.sources.iter().filter(|(_, _, config)| !config.is_repartition) {
-        let topics = resolve(&asker(config)?, config)?;
-        usual = topics.iter().map(|(_, count)| *count as i32).max().unwrap_or(1).max(usual);
-    }
-    let (mut found, mut first): (_, Option<(String, i32)>) = (BTreeMap::new(), None);
+    let mut found = BTreeMap::new();
     for (index, _, config) in bus.sources.iter().filter(|(_, _, config)| config.is_repartition) {
-        let name = config.topics.one().unwrap_or_default().to_owned();
-        let mut topic = OwnTopic::new(name.clone(), config)?;
-        let count = topic.ensure_partitions(config.has_partitions.then_some(config.partitions), usual)?;
-        if let Some((other, theirs)) = first.as_ref().filter(|(_, theirs)| *theirs != count) {
-            let what = format!("topic '{other}' has {theirs} partitions, and topic '{name}' has {count}");
-            return Err(Error::invalid(what).hint("a pipeline's repartition topics are alike: use another pipeline.name"));
-        }
-        first.get_or_insert((name, count));
+        let mut topic = OwnTopic::new(config.topics.one().unwrap_or_default().to_owned(), config)?;
+        topic.ensure_partitions()?;
         found.insert(*index, topic);
     }
     Ok(found)

@@ -83,26 +83,23 @@ impl OwnTopic {
         }
     }
 
-    /// Makes sure that it is there as a repartition topic: with as many partitions as `said`, else as many as it has, else as many as
-    /// `usual`.
-    pub fn ensure_partitions(&mut self, said: Option<i32>, usual: i32) -> Result<i32> {
+    /// Makes sure that it is there as a repartition topic, with as many partitions as its options say.
+    pub fn ensure_partitions(&mut self) -> Result<()> {
+        let said = self.config.partitions;
         let count = match self.find()? {
             Some(count) => count,
             None => {
-                let count = said.unwrap_or(usual);
-                create(&self.config, &self.name, count, &SETTINGS.map(|(name, value)| (name, value.to_owned())))?;
+                create(&self.config, &self.name, said, &SETTINGS.map(|(name, value)| (name, value.to_owned())))?;
                 await_created(&asker(&self.config)?, &self.config, &self.name)? as i32
             }
         };
-        match said {
-            Some(said) if said != count => {
-                let what = format!("topic '{}' has {count} partitions, and repartition.partitions is {said}", self.name);
-                Err(Error::invalid(what).hint(format!(
-                    "keys would move between tasks: SET repartition.partitions = {count}, or another pipeline.name to begin anew"
-                )))
-            }
-            _ => Ok(count),
+        if count == said {
+            return Ok(());
         }
+        let what = format!("topic '{}' has {count} partitions, and repartition.partitions is {said}", self.name);
+        Err(Error::invalid(what).hint(format!(
+            "keys would move between tasks: SET repartition.partitions = '{count}', or another pipeline.name to begin anew"
+        )))
     }
 
     /// Removes what stands before these offsets, by partition. What cannot be removed stays, which is told once.

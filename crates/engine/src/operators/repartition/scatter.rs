@@ -15,17 +15,19 @@ use crate::batch::{Batch, Change, Port};
 use crate::operator::{Operator, OperatorSpec, Output, Seat, StatePart};
 use crate::operators::sql_text;
 use crate::state::Backend;
+use crate::state::unshared::unshared;
 use crate::time::{MAX_TIME, MIN_TIME, Micros};
 use crate::{Error, Result};
 
 /// The watermark is told to partitions that get no rows at most this often, of the epochs' clock.
 const TELL_INTERVAL: Micros = 100_000;
 
-/// Rows of a record, about: well below what brokers and clients take by default (1 MB).
-const RECORD_BYTES: usize = 256 << 10;
+/// Rows of a record at most.
+const MOST_ROWS: usize = 4096;
 
-/// A record of several rows that is larger is cut in two.
-const MOST_BYTES: usize = 768 << 10;
+/// A record of several rows that is larger is cut in two: brokers and clients take 1 MB by default. How often depends on the rows
+/// alone, so an epoch that is run again gives as many records.
+const MOST_BYTES: usize = 512 << 10;
 
 /// Plan of what gives rows to a repartition topic.
 #[derive(Debug, Clone)]
@@ -118,7 +120,10 @@ impl Scattering {
             order[*place] = row;
             *place += 1;
         }
-        Ok((take_record_batch(&rows, &UInt32Array::from(order))?, begins))
+        let sorted = take_record_batch(&rows, &UInt32Array::from(order))?;
+        // Views would take the buffers that they point into along, into every record.
+        let columns = sorted.columns().iter().map(unshared).collect::<Result<_>>()?;
+        Ok((RecordBatch::try_new(sorted.schema(), columns)?, begins))
     }
 
     /// The partition of each row. What it is must never change: state lies where its key's rows go.
@@ -210,11 +215,9 @@ impl Operator for Scattering {
         if !self.waiting.is_empty() {
             let sorted;
             (sorted, begins) = self.sorted()?;
-            let per_row = sorted.get_array_memory_size() / sorted.num_rows().max(1);
-            let most = (RECORD_BYTES / per_row.max(1)).max(1);
             for (partition, bounds) in begins.windows(2).enumerate() {
-                for from in (bounds[0]..bounds[1]).step_by(most) {
-                    let to = bounds[1].min(from + most);
+                for from in (bounds[0]..bounds[1]).step_by(MOST_ROWS) {
+                    let to = bounds[1].min(from + MOST_ROWS);
                     let last = if to == bounds[1] { head } else { before };
                     records.rows(&self.codec, partition, &sorted.slice(from, to - from), (before, last))?;
                 }

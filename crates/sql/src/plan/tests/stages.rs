@@ -11,8 +11,12 @@ CREATE TABLE out WITH (connector = 'bus');
 CREATE TABLE newest (PRIMARY KEY (c)) WITH (connector = 'store');
 ";
 
+fn unset(script: &str) -> Graph {
+    try_plan(&format!("{EVENTS}{script}")).unwrap_or_else(|error| panic!("{error}")).graph
+}
+
 fn planned(script: &str) -> Graph {
-    match try_plan(&format!("{EVENTS}{script}")) {
+    match try_plan(&format!("SET repartition.partitions = 8; {EVENTS}{script}")) {
         Ok(planned) => planned.graph,
         Err(error) => panic!("{error}"),
     }
@@ -106,9 +110,11 @@ fn a_union_must_not_mix_stages() {
 #[test]
 fn a_setting_says_how_many_partitions_or_none() {
     let query = "INSERT INTO out SELECT c, sum(n) FROM events GROUP BY tumble(t, INTERVAL '1 minute'), c;";
-    let explained = planned(&format!("SET repartition.partitions = 200; {query}")).explain();
-    assert!(explained.contains("partitions: 200"), "{explained}");
-    let none = planned(&format!("SET repartition.partitions = 0; {query}"));
+    let explained = planned(query).explain();
+    assert!(explained.contains("since GROUP BY tumble(events.t,\"1 minute\"), c does not contain k"), "{explained}");
+    assert!(explained.contains("partitions: 8"), "{explained}");
+    assert_eq!(unset(query).exchanges(), [], "none by default");
+    let none = unset(&format!("SET repartition.partitions = 0; {query}"));
     assert!(matches!(&none.parallelism, Parallelism::Single(why) if why.starts_with("GROUP BY")), "{}", none.explain());
     for wrong in ["-1", "many", "10001"] {
         let Err(error) = try_plan(&format!("{EVENTS}SET repartition.partitions = '{wrong}'; {query}")) else { panic!("{wrong}") };
@@ -121,7 +127,7 @@ fn joined_it_is_the_plan_of_one_task() {
     let query = "INSERT INTO out SELECT c, sum(n) FROM events GROUP BY tumble(t, INTERVAL '1 minute'), c;
         INSERT INTO out SELECT k, n FROM events;";
     let staged = planned(query);
-    let single = planned(&format!("SET repartition.partitions = 0; {query}"));
+    let single = unset(query);
     let joined = staged.joined();
     assert_eq!(joined.parallelism, single.parallelism);
     let identities = |graph: &Graph| {
