@@ -59,17 +59,19 @@ INSERT INTO open SELECT * FROM sessions;
 INSERT INTO closed SELECT * FROM sessions;
 ";
 
-/// Windows by what is not the source's key, and over these by nothing at all: two more stages of tasks.
+/// Windows and rows by what is not the source's key, and over the windows by nothing at all: two more stages of tasks.
 const STAGED: &str = "
 SET repartition.partitions = 3;
 CREATE TABLE sums (PRIMARY KEY (bucket, start)) WITH (connector = 'sim');
 CREATE TABLE totals WITH (connector = 'sim');
 CREATE TABLE overall WITH (connector = 'sim');
+CREATE TABLE steps WITH (connector = 'sim', emit = 'update');
 CREATE VIEW windows AS SELECT v % 4 AS bucket, tumble(ts, INTERVAL '5 seconds')['start'] AS start, count(*) AS n, sum(v) AS total
     FROM events GROUP BY v % 4, tumble(ts, INTERVAL '5 seconds');
 INSERT INTO sums SELECT * FROM windows;
 INSERT INTO totals SELECT * FROM windows;
 INSERT INTO overall SELECT start, sum(n) AS n FROM windows GROUP BY start;
+INSERT INTO steps SELECT part, off, lag(v) OVER (PARTITION BY v % 4 ORDER BY ts) AS before FROM events;
 ";
 
 /// The graphs of all pipelines.

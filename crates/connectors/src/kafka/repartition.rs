@@ -31,12 +31,7 @@ pub(super) fn options(sources: &[&Table], sinks: &[&Table]) -> Result<Option<Opt
     let own = ["connector", "brokers", "client_id", "compression", "replication"];
     let reaches = |name: &str| own.contains(&name) || is_access(name) || name.starts_with("kafka.");
     let values = like.options.iter().filter(|(name, _)| reaches(name)).map(|(n, v)| (n.to_owned(), v.clone())).collect();
-    let options = Options::new(values).with("format", FORMAT);
-    // One group shares out the tasks of all stages.
-    Ok(Some(match first.options.get("group") {
-        Some(group) => options.with("group", &group),
-        None => options,
-    }))
+    Ok(Some(Options::new(values).with("format", FORMAT)))
 }
 
 /// The table with all its options, if it is one of these: the pipeline's name is part of the topic's.

@@ -54,7 +54,8 @@ impl Group {
         let config = config.clone();
         let (mut places, mut kept) = (Vec::new(), Vec::new());
         for ((index, node, theirs), topics) in sources.iter().zip(found) {
-            if theirs.group != config.group {
+            // Tasks that read a repartition topic are the group's as all others.
+            if theirs.group != config.group && !theirs.is_repartition {
                 continue;
             }
             kept.push(*node);

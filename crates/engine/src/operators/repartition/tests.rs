@@ -232,7 +232,8 @@ fn what_is_no_record_is_told() {
     assert!(taker.on_batch(0, batch, &mut Output::default()).unwrap_err().message().contains("records of 2 tasks, and of 3"));
 }
 
-/// Where a key goes must never change, over versions of this program and of its libraries: state lies there.
+/// Where a key goes must never change, over versions of this program and of its libraries: state lies there. (The numbers are
+/// those of another implementation of XxHash3, over arrow's row format as its documentation describes it.)
 #[test]
 fn a_key_stays_where_it_is() {
     let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("n", DataType::Int64, false)]));
@@ -251,5 +252,5 @@ fn a_key_stays_where_it_is() {
             let with_rows = |i: &usize| codec.decode(rows.column(1).as_binary::<i32>().value(*i)).unwrap().1.is_some();
             rows.column(0).as_primitive::<Int32Type>().value((0..rows.num_rows()).find(with_rows).unwrap())
         });
-    assert_eq!(places, [0, 0, 0, 0]);
+    assert_eq!(places, [561, 517, 785, 583]);
 }
