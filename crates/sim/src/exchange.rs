@@ -153,20 +153,17 @@ impl PartitionReader for Reader {
         let from = ((self.offset + STEP - 1) / STEP) as usize;
         let until = ((limit.until.min(i64::MAX - STEP) + STEP - 1) / STEP) as usize;
         let to = records.len().min(until).min(from.saturating_add(most));
-        // The end of a range is told also where there is no record before it.
-        let passes = from >= until && self.offset < limit.until;
-        if from >= to && !passes {
-            return Ok(Poll::Pending);
-        }
-        let payloads = BinaryArray::from_iter_values(&records[from..to.max(from)]);
+        let payloads = BinaryArray::from_iter_values(records.get(from..to).unwrap_or_default());
         let bytes = payloads.value_data().len();
-        self.offset = match passes {
-            true => limit.until,
-            false => (to as i64 - 1) * STEP + 1,
+        self.offset = if from < to {
+            let behind = if state.random.chance(300) { to as i64 * STEP } else { (to as i64 - 1) * STEP + 1 };
+            behind.min(limit.until)
+        } else if from >= until && self.offset < limit.until {
+            // The end of a range is told also where there is no record before it.
+            limit.until
+        } else {
+            return Ok(Poll::Pending);
         };
-        if !passes && state.random.chance(300) {
-            self.offset = (to as i64 * STEP).min(limit.until);
-        }
         let rows = RecordBatch::try_new(self.schema.clone(), vec![Arc::new(payloads)])?;
         Ok(Poll::Ready(Fetch { rows, bad: Vec::new(), next_offset: self.offset, bytes, newest_record_time: None }))
     }
