@@ -111,7 +111,7 @@ fn a_union_must_not_mix_stages() {
 fn a_setting_says_how_many_partitions_or_none() {
     let query = "INSERT INTO out SELECT c, sum(n) FROM events GROUP BY tumble(t, INTERVAL '1 minute'), c;";
     let explained = planned(query).explain();
-    assert!(explained.contains("since GROUP BY tumble(events.t,\"1 minute\"), c does not contain k"), "{explained}");
+    assert!(explained.contains("since GROUP BY tumble(events.t,60s), c does not contain k"), "{explained}");
     assert!(explained.contains("partitions: 8"), "{explained}");
     assert_eq!(unset(query).exchanges(), [], "none by default");
     let none = unset(&format!("SET repartition.partitions = 0; {query}"));
