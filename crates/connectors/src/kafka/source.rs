@@ -94,6 +94,11 @@ impl Cluster {
             return Ok(offset);
         }
         let lost = format!("{at}: offsets {offset} to {} are gone before they were read", first - 1);
+        if self.config.is_repartition {
+            // An instance that was away for long still reads for a task that others have taken and read on for: it hears of that.
+            return Err(Error::transient(lost)
+                .hint("another instance has the task; if none has, somebody removed records: SET another pipeline.name"));
+        }
         if self.config.fail_on_data_loss {
             return Err(Error::permanent(format!("{lost}; the first one that is there is {first}"))
                 .hint("keep records longer (the topic's retention); fail_on_data_loss = 'false' goes on with what is there"));
