@@ -68,6 +68,12 @@ pub trait Connector: Send + Sync {
     /// [`Capabilities::ignored`] is filled in afterwards.
     fn check(&self, table: &Table) -> Result<Capabilities>;
 
+    /// The options of a repartition topic's table, where this connector is a bus that the graph's sources are on.
+    fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
+        let _ = (sources, sinks);
+        Ok(None)
+    }
+
     /// Connects a source. May do I/O. Only called where [`check`](Connector::check) says that it can be read from.
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
         let _ = context;

@@ -148,6 +148,15 @@ impl Connectors for Registry {
         }))
     }
 
+    fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
+        for connector in self.entries.iter().filter_map(|entry| entry.connector.as_ref()) {
+            if let Some(options) = connector.repartition(sources, sinks)? {
+                return Ok(Some(options));
+            }
+        }
+        Ok(None)
+    }
+
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
         let (_, connector) = self.entry(&node.table)?;
         connector.source(node, context).map_err(|e| e.within(format!("source {}", node.table.name)))

@@ -9,7 +9,7 @@ use crate::graph::{Graph, SinkNode, SourceNode};
 use crate::journal::Journal;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::table::{Capabilities, Table};
+use crate::table::{Capabilities, Options, Table};
 use crate::time::Clock;
 use crate::{Error, Result};
 
@@ -50,6 +50,16 @@ pub trait Connectors: Send + Sync {
 
     /// The table that takes the bad records of this source, where its options ask for one.
     fn dead_letters(&self, table: &Table) -> Result<Option<Table>>;
+
+    /// The options of a repartition topic's table, but for its name: on the bus of a graph's sources, where all are on one that can
+    /// hold it beside its `sinks`. `None`: one task reads all partitions where keys do not contain the sources' own.
+    ///
+    /// # Errors
+    /// An option of a table that is none.
+    fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
+        let _ = (sources, sinks);
+        Ok(None)
+    }
 
     /// Connects a source. May do I/O.
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>>;

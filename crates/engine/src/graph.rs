@@ -78,8 +78,31 @@ pub struct SinkNode {
 pub enum Parallelism {
     /// One task per partition: every stateful key contains the partition key, or there is no state.
     Partitioned,
+    /// Stages of tasks, which hand rows on over repartition topics: a task per partition of the sources, behind them one per
+    /// partition of these topics. An operator's tasks are those of one stage.
+    Staged(Vec<Exchange>),
     /// One task over all partitions, and why.
     Single(String),
+}
+
+/// How rows go from one stage of tasks to the next: by key, over a topic whose partitions are the next stage's tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The operator that cuts rows into records, in the stage that gives.
+    pub scatter: NodeId,
+    /// The topic as that stage writes it.
+    pub sink: NodeId,
+    /// The topic as the next stage reads it.
+    pub source: NodeId,
+    /// The operator that makes rows of records again, in the stage that takes.
+    pub gather: NodeId,
+    /// Why: the key that is not the source's.
+    pub reason: String,
+}
+
+impl Exchange {
+    /// What the identities of an exchange's nodes, and the name of its table, begin with.
+    pub const PREFIX: &'static str = "repartition-";
 }
 
 /// A whole script as one graph.
@@ -110,6 +133,64 @@ impl Graph {
         })
     }
 
+    /// The repartition topics between stages of tasks; none where there is one stage.
+    pub fn exchanges(&self) -> &[Exchange] {
+        match &self.parallelism {
+            Parallelism::Staged(exchanges) => exchanges,
+            Parallelism::Partitioned | Parallelism::Single(_) => &[],
+        }
+    }
+
+    /// By node: the stage whose tasks run it, from 0. A sink takes from tasks of all stages.
+    pub fn stages(&self) -> Vec<usize> {
+        let mut stages = vec![0; self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate() {
+            let behind = self.exchanges().iter().find(|exchange| exchange.source == id);
+            stages[id] = match behind {
+                Some(exchange) => stages[exchange.scatter] + 1,
+                None => node.inputs.iter().map(|edge| stages[edge.from]).max().unwrap_or(0),
+            };
+        }
+        stages
+    }
+
+    /// The sources that a node's rows come from, within its stage.
+    pub fn sources_of(&self, node: NodeId) -> Vec<NodeId> {
+        let (mut found, mut open) = (Vec::new(), vec![node]);
+        while let Some(id) = open.pop() {
+            let node = &self.nodes[id];
+            if matches!(node.kind, NodeKind::Source(_)) && !found.contains(&id) {
+                found.push(id);
+            }
+            open.extend(node.inputs.iter().map(|edge| edge.from));
+        }
+        found
+    }
+
+    /// The same graph without repartition topics, for one task over all partitions.
+    pub fn joined(&self) -> Self {
+        let exchanges = self.exchanges();
+        let Some(first) = exchanges.first() else { return self.clone() };
+        let gone = |id: NodeId| exchanges.iter().any(|x| [x.scatter, x.sink, x.source, x.gather].contains(&id));
+        let (mut nodes, mut places) = (Vec::new(), vec![0; self.nodes.len()]);
+        for (id, node) in self.nodes.iter().enumerate() {
+            if gone(id) {
+                continue;
+            }
+            let mut node = node.clone();
+            for edge in &mut node.inputs {
+                while let Some(exchange) = exchanges.iter().find(|exchange| exchange.gather == edge.from) {
+                    *edge = self.nodes[exchange.scatter].inputs[0];
+                }
+                edge.from = places[edge.from];
+            }
+            places[id] = nodes.len();
+            nodes.push(node);
+        }
+        let parallelism = Parallelism::Single(first.reason.clone());
+        Self { nodes, parallelism, ignored_options: self.ignored_options.clone() }
+    }
+
     /// How many nodes take from each node.
     pub fn consumers(&self) -> Vec<usize> {
         let mut counts = vec![0; self.nodes.len()];
@@ -127,9 +208,27 @@ impl Graph {
             Parallelism::Single(why) => {
                 let _ = writeln!(text, "tasks: one, over all partitions: {why}");
             }
+            Parallelism::Staged(exchanges) => {
+                let last = self.stages().into_iter().max().unwrap_or(0);
+                text.push_str("tasks: stage 0: one per partition; ");
+                (1..=last).for_each(|stage| {
+                    let _ = write!(text, "stage {stage}: one per partition of its repartition topics; ");
+                });
+                text.push_str("tasks share nothing\n");
+                for Exchange { sink, reason, .. } in exchanges {
+                    let NodeKind::Sink(SinkNode { table, .. }) = &self.nodes[*sink].kind else { continue };
+                    let count = table.options.get("partitions").unwrap_or_default();
+                    let topic = format!("topic riverrun-<pipeline>-{}, partitions: {count}", table.name);
+                    let _ = writeln!(text, "repartitioned at #{sink}, since {}: {topic}", readable(reason));
+                }
+            }
         }
-        let consumers = self.consumers();
+        let (consumers, stages) = (self.consumers(), self.stages());
         for (id, node) in self.nodes.iter().enumerate() {
+            let stage = stages[id];
+            if !self.exchanges().is_empty() && (id == 0 || stages[id - 1] != stage) {
+                let _ = writeln!(text, "stage {stage}:");
+            }
             self.explain_node(&mut text, id, node, consumers[id]);
         }
         for (table, option) in &self.ignored_options {

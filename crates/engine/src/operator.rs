@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::state::Backend;
-use crate::time::Micros;
+use crate::time::{MIN_TIME, Micros};
 
 /// What an operator gives while it works: batches by port, in order. The task hands them on.
 #[derive(Debug, Default)]
@@ -152,12 +152,29 @@ pub struct CurrentWindow {
     pub groups: u64,
 }
 
+/// Which of its stage's tasks an operator is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seat {
+    /// The task's number among those of its stage, from 0.
+    pub number: u32,
+    /// How many these are.
+    pub of: u32,
+    /// How many partitions the repartition topic has that the operator gives to; 0 where it gives to none.
+    pub partitions: u32,
+}
+
 /// One operator of one task. Single-threaded; its result depends on its inputs, their order and the epoch's bounds alone.
 ///
 /// Per chunk of input the task calls [`on_batch`](Operator::on_batch) for each batch, then
 /// [`on_watermark`](Operator::on_watermark) if the watermark moved; at the end of each epoch
 /// [`on_epoch_end`](Operator::on_epoch_end). The end of a bounded input is the watermark [`crate::time::MAX_TIME`].
 pub trait Operator: Send {
+    /// Told once, before anything else.
+    fn begin(&mut self, seat: Seat) -> Result<()> {
+        let _ = seat;
+        Ok(())
+    }
+
     /// Takes a batch that arrived at input number `input` (0 but for operators with several inputs).
     fn on_batch(&mut self, input: usize, batch: Batch, out: &mut Output) -> Result<()>;
 
@@ -165,6 +182,26 @@ pub trait Operator: Send {
     fn on_watermark(&mut self, watermark: Micros, out: &mut Output) -> Result<()> {
         let _ = (watermark, out);
         Ok(())
+    }
+
+    /// The watermark of what this operator gives, where that of its inputs is `inputs`: the same, unless it knows better.
+    fn watermark(&self, inputs: Micros) -> Micros {
+        inputs
+    }
+
+    /// The greatest watermark that another task told this operator.
+    fn greatest_told(&self) -> Micros {
+        MIN_TIME
+    }
+
+    /// When it has something to give although nothing comes, if it has: an epoch then ends at this clock or later.
+    fn due(&self) -> Option<Micros> {
+        None
+    }
+
+    /// The clock of the epoch that ends now. Told before [`on_epoch_end`](Operator::on_epoch_end).
+    fn on_clock(&mut self, clock: Micros) {
+        let _ = clock;
     }
 
     /// The epoch ends: rows that it changed go out on [`Port::Update`].

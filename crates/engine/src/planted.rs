@@ -44,13 +44,17 @@ pub enum Fault {
     LiftsNotRecorded,
     /// A task goes on from its checkpoint without the watermarks.
     WatermarkNotRestored,
+    /// A stage goes on from its checkpoint without the watermarks that the stage before told it.
+    ToldWatermarksNotRestored,
+    /// A stage does not wait until each task of the stage before was heard.
+    UnheardTasksIgnored,
     /// A transaction is vouched for with what the group says when it is sent, not when its tasks were taken. (Asked by the group.)
     VouchedTooLate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::FeedBeforeCommit,
         Self::FailedCommitForgotten,
         Self::CommitAgainBlindly,
@@ -69,6 +73,8 @@ impl Fault {
         Self::SinkPositionIgnored,
         Self::LiftsNotRecorded,
         Self::WatermarkNotRestored,
+        Self::ToldWatermarksNotRestored,
+        Self::UnheardTasksIgnored,
         Self::VouchedTooLate,
     ];
 }

@@ -9,7 +9,7 @@ use riverrun_connectors::registry::Registry;
 use riverrun_engine::checkpoint::Storage;
 use riverrun_engine::connect::{Connectors, Context};
 use riverrun_engine::error::Kind;
-use riverrun_engine::graph::Graph;
+use riverrun_engine::graph::{Graph, Parallelism};
 use riverrun_engine::runtime::{Bindings, Pipeline, Settings};
 use riverrun_engine::sink::Sink;
 use riverrun_engine::table::Table;
@@ -126,15 +126,17 @@ impl Program {
             disk: crate::state::open(&self.settings, &self.context)?,
             ..settings
         };
-        let bindings =
-            Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoints.is_some())?;
+        // Repartition topics live with a journal; a bounded run keeps none, and is one task then.
+        let journaled = settings.checkpoints.is_some();
+        let graph = if journaled { self.graph.clone() } else { self.graph.joined() };
+        let bindings = Bindings::open(&graph, self.registry.as_ref(), &self.context, &mut own, journaled)?;
         if settings.checkpoints.is_some() && bindings.journal.is_none() && location.directory().is_none() {
             tracing::info!(
                 "checkpoints go to {location}; the journal is a local file in {}: keep both, or a start is refused",
                 local.display()
             );
         }
-        Pipeline::start(&self.graph, bindings, settings, self.clock())
+        Pipeline::start(&graph, bindings, settings, self.clock())
     }
 
     /// Where state and positions are kept: `checkpoint.location`, by default in the data directory; one folder per pipeline.
@@ -158,7 +160,17 @@ impl Program {
 
     /// The graph and where its state lies, as `riverrun explain` prints them.
     pub fn explain(&self) -> String {
-        self.graph.explain() + &crate::state::explain(&self.settings, &self.context)
+        let mut text = self.graph.explain();
+        let on_kafka = self.graph.sources().all(|(_, source)| source.table.connector().is_ok_and(|name| name == "kafka"));
+        text.push_str(match (&self.graph.parallelism, self.settings.repartition) {
+            (Parallelism::Single(_), 0) if on_kafka => "SET repartition.partitions = '8', or another number, lets so many tasks share this by key\n",
+            (Parallelism::Single(_), 1..) => {
+                "repartition.partitions changes nothing here: all sources must be on one Kafka cluster, and no UNION ALL may mix rows \
+                 before and behind a repartition\n"
+            }
+            _ => "",
+        });
+        text + &crate::state::explain(&self.settings, &self.context)
     }
 
     /// Wall time.

@@ -177,7 +177,7 @@ impl Journal for GroupJournal {
         Ok(Recorded { genesis: state.history.genesis.clone(), records: Vec::new() })
     }
 
-    fn join(&mut self, _tasks: u32) -> Result<Option<Box<dyn Membership>>> {
+    fn join(&mut self, _tasks: &[Vec<(usize, u32)>]) -> Result<Option<Box<dyn Membership>>> {
         self.world.state().join(self.life);
         Ok(Some(Box::new(Member { world: self.world.clone(), life: self.life })))
     }

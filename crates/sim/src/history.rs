@@ -56,7 +56,7 @@ impl History {
     }
 
     /// Where epochs up to `epoch` left a partition; `None`: where it began.
-    fn position(&self, task: usize, partition: u32, epoch: u64) -> Option<i64> {
+    pub fn position(&self, task: usize, partition: u32, epoch: u64) -> Option<i64> {
         let of = |record: &Record| record.chunks.iter().flatten().filter(|s| s.partition == partition).map(|s| s.offset).max();
         self.records[task].iter().take(epoch as usize).filter_map(of).max()
     }
@@ -75,7 +75,7 @@ impl State {
             let (before, after) = (last.clock, record.clock);
             self.violate(|| format!("task {task}, epoch {epoch}: its clock is {after}, behind {before}"));
         }
-        for partition in 0..self.plan.partitions {
+        for partition in 0..self.plan.partitions.max(self.plan.exchange_partitions) {
             let mut before = self.history.position(task, partition, epoch);
             for stop in record.chunks.iter().flatten().filter(|stop| stop.partition == partition) {
                 if before.is_some_and(|before| stop.offset <= before) {
@@ -104,6 +104,9 @@ impl State {
         if let Some((partition, _)) = (0..).zip(&self.topic.partitions).find(is_unread) {
             return format!("partition {partition} is not read to its end");
         }
+        if !self.exchanges_are_read() {
+            return "a repartition topic is not read to its end".to_owned();
+        }
         let pairs = (0..self.tables.len()).flat_map(|sink| (0..self.plan.tasks as usize).map(move |task| (sink, task)));
         let mut lacks =
             pairs.filter(|(sink, task)| self.tables[*sink].landed_to(*task as u32) < self.needed(*sink, *task, u64::MAX));
@@ -120,6 +123,7 @@ impl State {
     pub fn was_cut(&mut self, task: u32, epoch: u64) {
         let cut = &mut self.history.cut[task as usize];
         *cut = epoch.max(*cut);
+        self.cut_exchange(task, epoch);
         self.check_recoverable(task as usize);
     }
 

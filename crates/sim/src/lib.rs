@@ -7,6 +7,7 @@
 
 mod check;
 mod checkpoints;
+mod exchange;
 mod group;
 mod history;
 mod journal;

@@ -9,10 +9,12 @@ use riverrun_engine::Result;
 use riverrun_engine::graph::NodeId;
 use riverrun_engine::journal::{Journal, LocalJournal};
 use riverrun_engine::runtime::{Assembly, Bindings, Control, Next, Part, Settings, Stage};
+use riverrun_engine::source::Source;
 use riverrun_engine::state::Disk;
 use riverrun_engine::time::{Clock, Micros};
 
 use crate::checkpoints::SimStorage;
+use crate::exchange::ExchangeSource;
 use crate::group::GroupJournal;
 use crate::journal::{BusJournal, FileJournal};
 use crate::plan::{Kind, Where};
@@ -81,8 +83,11 @@ impl Running {
         };
         let mut bindings = Bindings { journal: Some(journal), ..Bindings::default() };
         for (id, source) in graph.sources() {
-            let source = SimSource { world: world.clone(), life, schema: source.schema.clone() };
-            bindings.sources.insert(id, Arc::new(source));
+            let source: Arc<dyn Source> = match ExchangeSource::of(world, life, id, &source.schema) {
+                Some(exchange) => Arc::new(exchange),
+                None => Arc::new(SimSource { world: world.clone(), life, schema: source.schema.clone() }),
+            };
+            bindings.sources.insert(id, source);
         }
         for (sink, (id, _)) in graph.sinks().enumerate().filter(|(sink, _)| kinds[*sink] != Kind::Taken) {
             bindings.sinks.insert(id, Box::new(SimSink::new(world.clone(), life, sink)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use riverrun_engine::graph::{Graph, Parallelism};
+use riverrun_engine::graph::{Graph, NodeId, Parallelism, SinkNode};
 use riverrun_engine::runtime::Settings;
 use riverrun_engine::table::Emit;
 use riverrun_engine::time::Micros;
@@ -58,6 +58,8 @@ pub struct Plan {
     pub graph: usize,
     /// Partitions of the topic.
     pub partitions: u32,
+    /// Partitions of each repartition topic.
+    pub exchange_partitions: u32,
     /// Tasks.
     pub tasks: u32,
     /// By the graph's sinks.
@@ -105,8 +107,10 @@ impl Plan {
     pub fn of(random: &mut Random) -> Self {
         let graph = random.place(GRAPHS.len());
         let partitions = random.within(1..4) as u32;
-        let tasks = if GRAPHS[graph].parallelism == Parallelism::Partitioned { partitions } else { 1 };
-        let journal = if random.chance(700) { Where::Bus } else { Where::Local };
+        let (exchange_partitions, exchanges) = (random.within(1..4) as u32, GRAPHS[graph].exchanges().len() as u32);
+        let single = matches!(GRAPHS[graph].parallelism, Parallelism::Single(_));
+        let tasks = if single { 1 } else { partitions + exchanges * exchange_partitions };
+        let journal = if exchanges > 0 || random.chance(700) { Where::Bus } else { Where::Local };
         let instances = if journal == Where::Bus && random.chance(350) { random.within(2..4) as usize } else { 1 };
         let rough = random.chance(800);
         let chunk = random.within(1..12) as usize;
@@ -116,6 +120,7 @@ impl Plan {
         Self {
             graph,
             partitions,
+            exchange_partitions,
             tasks,
             kinds,
             outages,
@@ -131,13 +136,18 @@ impl Plan {
             pause_per_mille: random.one_of(&[0, 5, 40]),
             records: random.within(0..120) as usize,
             lasts,
-            // Instances that share tasks run until they are stopped.
-            ends: instances == 1 && random.chance(700),
+            // Instances that share tasks run until they are stopped; whether a repartition topic has ended nobody can tell.
+            ends: instances == 1 && random.chance(700) && exchanges == 0,
             rows: (chunk * random.within(1..5) as usize, chunk),
             queue_bytes: random.one_of(&[1, 5_000, 64 << 20]),
             checkpoint_interval: Duration::from_millis(random.one_of(&[0, 300, 1_500, 6_000])),
             workers: random.within(1..3) as usize,
         }
+    }
+
+    /// The first task of the stage that reads a repartition topic: each stage has one here.
+    pub fn first_task_of(&self, exchange: usize) -> u32 {
+        self.partitions + exchange as u32 * self.exchange_partitions
     }
 
     /// What a pipeline is started with.
@@ -174,5 +184,10 @@ fn kinds(graph: &Graph, journal: Where, random: &mut Random) -> Vec<Kind> {
         (2, _) => Kind::Shown,
         _ => Kind::Positioned,
     };
-    graph.sinks().map(|(_, sink)| kind(random, sink.emit == Emit::Update && !sink.key.is_empty())).collect()
+    let is_exchange = |id: NodeId| graph.exchanges().iter().any(|exchange| exchange.sink == id);
+    let kind = |(id, sink): (NodeId, &SinkNode)| match kind(random, sink.emit == Emit::Update && !sink.key.is_empty()) {
+        _ if is_exchange(id) => Kind::Taken,
+        kind => kind,
+    };
+    graph.sinks().map(kind).collect()
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use riverrun_engine::batch::Batch;
 use riverrun_engine::checkpoint::MemoryStorage;
+use riverrun_engine::graph::NodeId;
 use riverrun_engine::journal::{Epoch, Genesis, Journal, Recorded};
 use riverrun_engine::runtime::{Settings, Stage};
 use riverrun_engine::{Error, Result};
@@ -14,15 +15,20 @@ use riverrun_engine::{Error, Result};
 use crate::life::Running;
 use crate::plan::{BEGIN, Kind};
 use crate::random::Random;
+use crate::script::GRAPHS;
 use crate::world::World;
 
 /// By sink, then by (task, epoch): the rows.
 pub type Outputs = Vec<BTreeMap<(u32, u64), Vec<Batch>>>;
 
-/// Holds what was recorded, and takes nothing.
-struct Fixed(Recorded);
+/// Holds what was recorded, and takes nothing but what goes to repartition topics, which hold it already.
+struct Fixed(Recorded, Vec<NodeId>);
 
 impl Journal for Fixed {
+    fn takes(&self) -> &[NodeId] {
+        &self.1
+    }
+
     fn recover(&mut self) -> Result<Recorded> {
         Ok(self.0.clone())
     }
@@ -58,7 +64,9 @@ pub fn outputs(world: &World) -> Result<Outputs> {
     }
     let storage = MemoryStorage::default();
     let settings = Settings { checkpoints: Some(Arc::new(storage)), ..calm.state().plan.settings() };
-    let mut running = Running::assemble(&calm, 1, Box::new(Fixed(recorded)), settings)?;
+    let exchanges = GRAPHS[calm.state().plan.graph].exchanges();
+    let taken = exchanges.iter().map(|exchange| exchange.sink).collect();
+    let mut running = Running::assemble(&calm, 1, Box::new(Fixed(recorded, taken)), settings)?;
     let stats = running.control.stats();
     let mut rounds = 0;
     while stats.journal.repeated.load(Relaxed) < count as u64 {
@@ -91,7 +99,9 @@ pub fn outputs(world: &World) -> Result<Outputs> {
 fn calm(world: &World) -> Arc<World> {
     let state = world.state();
     let mut plan = state.plan.clone();
-    plan.kinds.fill(Kind::Shown);
+    let is_exchange = |sink: usize| state.exchange_of(sink).is_some();
+    let shown = (0..plan.kinds.len()).map(|sink| if is_exchange(sink) { Kind::Taken } else { Kind::Shown });
+    plan.kinds = shown.collect();
     plan.workers = 1;
     plan.instances = 1;
     let mut topic = state.topic.clone();
@@ -104,6 +114,8 @@ fn calm(world: &World) -> Arc<World> {
         let mut of_calm = calm.state();
         of_calm.calm = true;
         of_calm.history = state.history.clone();
+        of_calm.exchanges = state.exchanges.clone();
+        of_calm.exchanges.iter_mut().for_each(|exchange| exchange.cut.fill(0));
     }
     calm
 }

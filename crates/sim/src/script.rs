@@ -59,6 +59,21 @@ INSERT INTO open SELECT * FROM sessions;
 INSERT INTO closed SELECT * FROM sessions;
 ";
 
+/// Windows and rows by what is not the source's key, and over the windows by nothing at all: two more stages of tasks.
+const STAGED: &str = "
+SET repartition.partitions = 3;
+CREATE TABLE sums (PRIMARY KEY (bucket, start)) WITH (connector = 'sim');
+CREATE TABLE totals WITH (connector = 'sim');
+CREATE TABLE overall WITH (connector = 'sim');
+CREATE TABLE steps WITH (connector = 'sim', emit = 'update');
+CREATE VIEW windows AS SELECT v % 4 AS bucket, tumble(ts, INTERVAL '5 seconds')['start'] AS start, count(*) AS n, sum(v) AS total
+    FROM events GROUP BY v % 4, tumble(ts, INTERVAL '5 seconds');
+INSERT INTO sums SELECT * FROM windows;
+INSERT INTO totals SELECT * FROM windows;
+INSERT INTO overall SELECT start, sum(n) AS n FROM windows GROUP BY start;
+INSERT INTO steps SELECT part, off, lag(v) OVER (PARTITION BY v % 4 ORDER BY ts) AS before FROM events;
+";
+
 /// The graphs of all pipelines.
 pub static GRAPHS: LazyLock<Vec<Graph>> = LazyLock::new(|| {
     let plan = |script: &&str| {
@@ -66,7 +81,7 @@ pub static GRAPHS: LazyLock<Vec<Graph>> = LazyLock::new(|| {
         let planned = script.and_then(|script| riverrun_sql::plan::plan(&script, &Planning));
         planned.map(|planned| planned.graph).unwrap_or_else(|error| panic!("a simulated script: {error}"))
     };
-    [WINDOWS, SINGLE, OVER, SESSIONS].iter().map(plan).collect()
+    [WINDOWS, SINGLE, OVER, SESSIONS, STAGED].iter().map(plan).collect()
 });
 
 /// What the planner asks. Sources and sinks are bound by hand.
@@ -87,6 +102,10 @@ impl Connectors for Planning {
             options: Options::of(&[("connector", "sim")]),
             location: Location::default(),
         }))
+    }
+
+    fn repartition(&self, _sources: &[&Table], _sinks: &[&Table]) -> Result<Option<Options>> {
+        Ok(Some(Options::of(&[("connector", "sim")])))
     }
 
     fn source(&self, _node: &SourceNode, _context: &Context) -> Result<Arc<dyn Source>> {

@@ -153,7 +153,10 @@ impl Simulation<'_> {
     fn start(&mut self) {
         let pause = Duration::from_micros(self.random.within(0..2 * SECOND) as u64);
         self.world.clock.advance(pause);
-        self.world.state().damage(&mut self.random);
+        // A process that lives goes on with what it wrote, and could not know of damage to it.
+        if self.zombies.is_empty() {
+            self.world.state().damage(&mut self.random);
+        }
         checkpoints::tear_journal(&self.world, self.directory, &mut self.random, &mut self.torn);
         let life = {
             let mut state = self.world.state();

@@ -65,6 +65,9 @@ impl State {
     pub fn land(&mut self, sink: usize, life: Life, output: &EpochOutput) {
         let EpochOutput { task, epoch, clock, ref batches } = *output;
         let step = self.step;
+        if let Some(exchange) = self.exchange_of(sink) {
+            self.sent(exchange, output);
+        }
         let table = &mut self.tables[sink];
         let before = table.landed_to(task);
         table.to.insert(task, epoch.max(before));

@@ -12,10 +12,12 @@ use riverrun_engine::time::{ManualClock, Micros};
 use riverrun_engine::{Error, Result};
 
 use crate::checkpoints::Files;
+use crate::exchange::Exchange;
 use crate::history::History;
 use crate::journal::BusState;
 use crate::plan::{BEGIN, Plan, SECOND};
 use crate::random::Random;
+use crate::script::GRAPHS;
 use crate::sink::Table;
 use crate::source::Topic;
 
@@ -37,6 +39,8 @@ pub struct State {
     pub plan: Plan,
     /// By partition, the records of the one topic.
     pub topic: Topic,
+    /// The repartition topics.
+    pub exchanges: Vec<Exchange>,
     /// By the graph's sinks.
     pub tables: Vec<Table>,
     /// What was committed, for ever: the journal itself may forget.
@@ -76,10 +80,12 @@ impl World {
     /// The world of a plan; it begins at the plan's first moment.
     pub fn new(plan: Plan, topic: Topic, tables: Vec<Table>, random: Random, traced: bool) -> Arc<Self> {
         let history = History::new(plan.tasks);
+        let exchanges = GRAPHS[plan.graph].exchanges().iter().map(|_| Exchange::new(plan.exchange_partitions)).collect();
         let state = State {
             random,
             plan,
             topic,
+            exchanges,
             tables,
             history,
             bus: BusState::default(),

@@ -12,6 +12,7 @@ use riverrun_engine::{Error, Result};
 
 use super::client::classify;
 use super::properties::passed_on;
+use super::repartition;
 use super::start::StartingOffsets;
 use crate::connector::on_bad_record;
 
@@ -79,6 +80,8 @@ impl fmt::Display for Topics {
 pub(super) struct Config {
     pub brokers: String,
     pub topics: Topics,
+    /// Whether this is a repartition topic.
+    pub is_repartition: bool,
     pub group: String,
     pub start: StartingOffsets,
     pub fail_on_data_loss: bool,
@@ -102,7 +105,8 @@ pub(super) struct Config {
 
 impl Config {
     pub fn of(table: &Table, pipeline: &str) -> Result<Self> {
-        let mut config = Self::of_options(&table.options, pipeline)?;
+        let completed = repartition::completed(table, pipeline);
+        let mut config = Self::of_options(completed.as_ref().unwrap_or(&table.options), pipeline)?;
         if config.key.is_empty() {
             config.key.clone_from(&table.primary_key);
         }
@@ -123,6 +127,7 @@ impl Config {
         Ok(Self {
             brokers: text("brokers", "localhost:9092"),
             topics: Topics::of(options)?,
+            is_repartition: repartition::is_format(options),
             group: text("group", pipeline),
             start: start(options)?,
             fail_on_data_loss: options.parse("fail_on_data_loss", "true or false")?.unwrap_or(true),

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use riverrun_engine::Result;
 use riverrun_engine::connect::Context;
 use riverrun_engine::graph::{Graph, SinkNode, SourceNode};
 use riverrun_engine::journal::Journal;
 use riverrun_engine::sink::Sink;
 use riverrun_engine::source::Source;
-use riverrun_engine::table::{Capabilities, Table};
+use riverrun_engine::table::{Capabilities, Options, Table};
+use riverrun_engine::{Error, Result};
 
 use super::config::Config;
 use super::journal::{Bus, KafkaJournal};
 use super::key::Key;
 use super::redelivery::KafkaRedelivery;
+use super::repartition;
 use super::sink::KafkaSink;
 use super::source::KafkaSource;
 use crate::connector::Connector;
@@ -62,11 +63,18 @@ impl Connector for Kafka {
 
     fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
         let (config, key) = written(node, &context.pipeline)?;
+        if config.is_repartition {
+            return Err(Error::permanent("a repartition topic is written with the journal"));
+        }
         Ok(Box::new(KafkaSink::connect(&config, key, RowEncoder::connect(node, context)?)?))
     }
 
     fn redelivery(&self, table: &Table, context: &Context) -> Result<Box<dyn Redelivery>> {
         Ok(Box::new(KafkaRedelivery::connect(table, context)?))
+    }
+
+    fn repartition(&self, sources: &[&Table], sinks: &[&Table]) -> Result<Option<Options>> {
+        repartition::options(sources, sinks)
     }
 
     fn journal(&self, graph: &Graph, context: &Context) -> Result<Option<Box<dyn Journal>>> {
@@ -77,6 +85,9 @@ impl Connector for Kafka {
 
 /// The options of a table that is written, and what makes its records' keys.
 pub(super) fn written(node: &SinkNode, pipeline: &str) -> Result<(Config, Key)> {
+    if repartition::is_format(&node.table.options) {
+        return Ok((Config::of(&node.table, pipeline)?, Key::default()));
+    }
     let config = Config::of(&node.table, pipeline)?;
     let key = Key::of(&config.key, &node.schema).map_err(|what| node.table.options.error("key", &what))?;
     Ok((config, key))

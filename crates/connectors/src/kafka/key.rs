@@ -10,7 +10,7 @@ use riverrun_engine::{Error, Result};
 use crate::format::{EncodedRows, JsonEncoder};
 
 /// Which columns make the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Key(Vec<usize>);
 
 /// The keys of a batch.

@@ -24,6 +24,8 @@ mod records;
 #[cfg(feature = "kafka")]
 mod redelivery;
 #[cfg(feature = "kafka")]
+mod repartition;
+#[cfg(feature = "kafka")]
 mod rows;
 #[cfg(feature = "kafka")]
 mod sink;

@@ -28,6 +28,11 @@ const POSITIONS: &str = "positions are kept with the pipeline's state, never by 
 const SAFE: &str = "rows count as safe when all replicas have them, in order and once per session";
 const TASKS: &str = "instances of a pipeline share its tasks in one way: say SET pipeline.instance, or --instance";
 
+/// Whether an option says how the cluster is reached.
+pub(super) fn is_access(option: &str) -> bool {
+    SECURITY.iter().any(|(name, _)| *name == option)
+}
+
 /// Properties that are not the user's to set, and why.
 const OURS: [(&str, &str); 26] = [
     ("bootstrap.servers", "use the option 'brokers'"),

@@ -18,6 +18,7 @@ use riverrun_engine::time::Micros;
 use riverrun_engine::{Error, Result};
 
 use super::client::{Callbacks, classify, lock};
+use super::repartition::Incoming;
 use super::source::{Cluster, Place};
 use crate::format::{Decoder, Header, RawRecord};
 
@@ -25,9 +26,9 @@ use crate::format::{Decoder, Header, RawRecord};
 pub(super) struct Reader {
     cluster: Arc<Cluster>,
     queue: PartitionQueue<Callbacks>,
-    decoder: Decoder,
+    intake: Intake,
     place: Place,
-    /// The position: all before it was pushed into the decoder.
+    /// The position: all before it was taken in.
     next: i64,
     /// A record that stands at or past the end of a poll, or whose schema is not known yet.
     held: Option<OwnedMessage>,
@@ -38,6 +39,39 @@ pub(super) struct Reader {
     newest: Option<Micros>,
     ended: bool,
     assigned: bool,
+}
+
+/// What records become.
+pub(super) enum Intake {
+    /// Rows of the table.
+    Decoded(Box<Decoder>),
+    /// Records of a repartition topic.
+    Raw(Incoming),
+}
+
+impl Intake {
+    /// Whether a record with this payload can be taken now.
+    fn ready(&mut self, payload: Option<&[u8]>) -> Result<bool> {
+        match self {
+            Self::Decoded(decoder) => decoder.ready(payload),
+            Self::Raw(_) => Ok(true),
+        }
+    }
+
+    /// Records that were taken since the last fetch.
+    fn len(&self) -> usize {
+        match self {
+            Self::Decoded(decoder) => decoder.len(),
+            Self::Raw(records) => records.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Decoded(decoder) => decoder.bytes(),
+            Self::Raw(records) => records.bytes(),
+        }
+    }
 }
 
 /// What a look into the queue found.
@@ -57,10 +91,10 @@ enum Found {
 
 impl Reader {
     /// Reads from an offset on, until a stop offset if there is one.
-    pub fn open(cluster: &Arc<Cluster>, decoder: Decoder, place: Place, (next, stop): (i64, Option<i64>)) -> Result<Self> {
+    pub fn open(cluster: &Arc<Cluster>, intake: Intake, place: Place, (next, stop): (i64, Option<i64>)) -> Result<Self> {
         let queue = cluster.consumer.split_partition_queue(&place.topic, place.partition as i32);
         let mut reader = Self {
-            decoder,
+            intake,
             queue: queue.ok_or_else(|| Error::permanent(format!("{} has no queue", place.at())))?,
             cluster: Arc::clone(cluster),
             place,
@@ -131,10 +165,10 @@ impl Reader {
             if held.offset() >= until {
                 return Ok(Found::Until);
             }
-            if !self.decoder.ready(held.payload())? {
+            if !self.intake.ready(held.payload())? {
                 return Ok(Found::Waiting);
             }
-            take(&mut self.decoder, &mut self.newest, held)?;
+            take(&mut self.intake, &mut self.newest, held)?;
             self.next = held.offset() + 1;
             self.held = None;
             return Ok(Found::Record);
@@ -164,7 +198,7 @@ impl Reader {
             self.held = Some(record.detach());
             return Ok(Found::Until);
         }
-        match self.decoder.ready(record.payload()) {
+        match self.intake.ready(record.payload()) {
             Ok(true) => {}
             not_yet => {
                 self.held = Some(record.detach());
@@ -172,7 +206,7 @@ impl Reader {
             }
         }
         self.next = record.offset() + 1;
-        take(&mut self.decoder, &mut self.newest, &record)?;
+        take(&mut self.intake, &mut self.newest, &record)?;
         Ok(Found::Record)
     }
 
@@ -180,7 +214,7 @@ impl Reader {
     fn gather(&mut self, limit: Limit) -> Result<bool> {
         // Looked up before the queue: what comes before this end is in the queue by now.
         let told_end = if limit.until < i64::MAX { self.told_end() } else { None };
-        while self.next < limit.until && self.decoder.len() < limit.rows && self.decoder.bytes() < limit.bytes {
+        while self.next < limit.until && self.intake.len() < limit.rows && self.intake.bytes() < limit.bytes {
             match self.look(limit.until)? {
                 Found::Record => {}
                 Found::Nothing if self.saw_end && told_end.is_some_and(|end| end >= limit.until) => self.next = limit.until,
@@ -200,9 +234,16 @@ impl Reader {
     }
 }
 
-fn take(decoder: &mut Decoder, newest: &mut Option<Micros>, record: &impl Message) -> Result<()> {
+fn take(intake: &mut Intake, newest: &mut Option<Micros>, record: &impl Message) -> Result<()> {
     let timestamp = record.timestamp().to_millis().map(|millis| millis.saturating_mul(1000));
     *newest = (*newest).max(timestamp);
+    let decoder = match intake {
+        Intake::Decoded(decoder) => decoder,
+        Intake::Raw(records) => {
+            records.push(record.payload().unwrap_or_default());
+            return Ok(());
+        }
+    };
     let headers = decoder.wants_headers().then(|| record.headers()).flatten();
     let headers: Vec<Header<'_>> = headers.map_or_else(Vec::new, |headers| headers.iter().map(|h| (h.key, h.value)).collect());
     let (key, payload) = (record.key(), record.payload());
@@ -215,7 +256,7 @@ impl PartitionReader for Reader {
         if !self.ended {
             match self.serve().and_then(|()| self.gather(limit)) {
                 // What came before the trouble goes out first; the trouble will be there again.
-                Err(error) if self.decoder.is_empty() || !error.is_transient() => return Err(error),
+                Err(error) if self.intake.len() == 0 || !error.is_transient() => return Err(error),
                 Ok(true) => {
                     self.ended = true;
                     self.unassign()?;
@@ -228,12 +269,18 @@ impl PartitionReader for Reader {
         }
         // The end of a range is told also where there is no record before it.
         let passed = limit.until < i64::MAX && self.next > before;
-        if self.decoder.is_empty() && !passed {
+        if self.intake.len() == 0 && !passed {
             return Ok(if self.ended { Poll::End } else { Poll::Pending });
         }
-        let mut fetch = self.decoder.finish(self.next)?.into_fetch(clock)?;
-        fetch.newest_record_time = fetch.newest_record_time.max(self.newest.take());
-        Ok(Poll::Ready(fetch))
+        let newest = self.newest.take();
+        Ok(Poll::Ready(match &mut self.intake {
+            Intake::Raw(records) => records.fetch(self.next, newest)?,
+            Intake::Decoded(decoder) => {
+                let mut fetch = decoder.finish(self.next)?.into_fetch(clock)?;
+                fetch.newest_record_time = fetch.newest_record_time.max(newest);
+                fetch
+            }
+        }))
     }
 
     fn lag(&self) -> Option<u64> {

@@ -23,7 +23,7 @@ use riverrun_engine::{Error, Result};
 use super::client::{Callbacks, classify, lock, remind};
 use super::config::Config;
 use super::key::Key;
-use super::rows::Writer;
+use super::rows::{Row, Writer};
 use super::topic;
 use crate::format::RowEncoder;
 
@@ -200,7 +200,7 @@ impl KafkaSink {
     fn send_rows(&mut self, batch: &Batch, from: usize, mut done: impl FnMut(usize)) -> Result<()> {
         let records = self.writer.records(batch)?;
         for row in from..batch.rows.num_rows() {
-            let (key, payload) = records.row(row);
+            let Row { key, payload, .. } = records.row(row);
             self.send(key, payload).map_err(|e| e.within(records.place(row)))?;
             done(row + 1);
         }

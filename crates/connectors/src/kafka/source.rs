@@ -19,7 +19,8 @@ use riverrun_engine::{Error, Result};
 
 use super::client::{Callbacks, Seen, classify, lock, remind};
 use super::config::{Config, Topics};
-use super::reader::Reader;
+use super::reader::{Intake, Reader};
+use super::repartition::Incoming;
 use super::topic;
 use crate::format::Decoding;
 
@@ -93,6 +94,11 @@ impl Cluster {
             return Ok(offset);
         }
         let lost = format!("{at}: offsets {offset} to {} are gone before they were read", first - 1);
+        if self.config.is_repartition {
+            // An instance that was away for long still reads for a task that others have taken and read on for: it hears of that.
+            return Err(Error::transient(lost)
+                .hint("another instance has the task; if none has, somebody removed records: SET another pipeline.name"));
+        }
         if self.config.fail_on_data_loss {
             return Err(Error::permanent(format!("{lost}; the first one that is there is {first}"))
                 .hint("keep records longer (the topic's retention); fail_on_data_loss = 'false' goes on with what is there"));
@@ -232,11 +238,18 @@ impl Source for KafkaSource {
 
     fn open(&self, partition: u32, offset: i64, stop: Option<i64>) -> Result<Box<dyn PartitionReader>> {
         let place = self.place(partition)?.clone();
-        let decoder = self.decoding.decoder(&self.table, &place.topic, place.partition)?;
-        Ok(Box::new(Reader::open(&self.cluster, decoder, place, (offset, stop))?))
+        let intake = match self.cluster.config.is_repartition {
+            true => Intake::Raw(Incoming::new(&self.table)),
+            false => Intake::Decoded(Box::new(self.decoding.decoder(&self.table, &place.topic, place.partition)?)),
+        };
+        Ok(Box::new(Reader::open(&self.cluster, intake, place, (offset, stop))?))
     }
 
     fn committed(&self, partition: u32) -> Result<Option<i64>> {
+        // What an earlier life left in a repartition topic is not this one's.
+        if self.cluster.config.is_repartition {
+            return Ok(None);
+        }
         let place = self.place(partition)?;
         let what = format!("committed offset of {} in group '{}'", place.at(), self.cluster.config.group);
         let mut list = TopicPartitionList::new();

@@ -36,6 +36,7 @@ pub(super) fn resolve(client: &BaseConsumer<Callbacks>, config: &Config) -> Resu
         Topics::Named(names) => {
             let count = |name: &String| match partitions(client, config, name)? {
                 Some(count) => Ok((name.clone(), count)),
+                None if config.is_repartition => Ok((name.clone(), await_created(client, config, name)?)),
                 None => Err(missing(client, config, name)),
             };
             names.iter().map(count).collect()
@@ -72,6 +73,21 @@ pub(super) fn partitions(client: &BaseConsumer<Callbacks>, config: &Config, topi
         None => Ok(Some(found.partitions().len() as u32)),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
         Some(code) => Err(classify(&KafkaError::MetadataFetch(code), &format!("topic '{topic}'"))),
+    }
+}
+
+/// How many partitions a topic has that was just created: each broker tells of it a moment later.
+pub(super) fn await_created(client: &BaseConsumer<Callbacks>, config: &Config, topic: &str) -> Result<u32> {
+    let stopwatch = Stopwatch::start();
+    loop {
+        if let Some(count) = partitions(client, config, topic)? {
+            return Ok(count);
+        }
+        if Duration::from_nanos(stopwatch.nanos()) >= config.patience {
+            let what = format!("topic '{topic}' was created, and Kafka at {} does not know it", config.brokers);
+            return Err(Error::transient(what).hint("was it deleted?"));
+        }
+        while client.poll(EVENTS).is_some() {}
     }
 }
 

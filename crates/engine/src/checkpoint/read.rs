@@ -110,8 +110,9 @@ impl Checkpoints {
     fn check_origin(&self, then: &super::Origin) -> Result<()> {
         let (now, storage) = (&self.origin, &self.storage);
         if then.tasks != now.tasks {
-            let message = format!("the checkpoints in {storage} are of {} tasks", then.tasks);
-            return Err(Error::invalid(format!("{message}, this run has {}: a source's partition count changed", now.tasks)).hint(
+            let message = format!("the checkpoints in {storage} are of {} tasks, this run has {}", then.tasks, now.tasks);
+            let why = "a source's partition count changed, or repartition.partitions did";
+            return Err(Error::invalid(format!("{message}: {why}")).hint(
                 "keys have moved between partitions, so the state no longer fits: SET another pipeline.name, or restore the count",
             ));
         }

@@ -62,8 +62,9 @@ pub trait Journal: Send {
     /// of a task is told when it is [taken](Membership::take).
     fn recover(&mut self) -> Result<Recorded>;
 
-    /// Joins the instances that share this many tasks; `None`: there is no sharing, all tasks are this run's.
-    fn join(&mut self, tasks: u32) -> Result<Option<Box<dyn Membership>>> {
+    /// Joins the instances that share the tasks, which read these places (source among the graph's, partition), by task; `None`:
+    /// there is no sharing, all tasks are this run's.
+    fn join(&mut self, tasks: &[Vec<(usize, u32)>]) -> Result<Option<Box<dyn Membership>>> {
         let _ = tasks;
         Ok(None)
     }

@@ -3,6 +3,7 @@
 pub mod filter;
 pub mod over;
 pub mod project;
+pub mod repartition;
 pub mod union;
 pub mod unnest;
 pub mod window_aggregate;

@@ -12,7 +12,8 @@ use super::changed::change_script;
 use super::committer::{Commits, Committer};
 use super::feed::{self, Feed};
 use super::keeper::Keeper;
-use super::open::{OpenSource, Opening, cut_into_tasks, parts_of};
+use super::layout::Layout;
+use super::open::{OpenSource, Opening, parts_of};
 use super::part::{Part, Stage, Work};
 use super::positions::{Place, Positions};
 use super::queue::{Queue, SinkQueue};
@@ -117,16 +118,17 @@ impl Assembly {
                     .ok_or_else(|| Error::invalid(format!("source {} is not connected", node.table.name)))
             })
             .collect::<Result<_>>()?;
-        let places = cut_into_tasks(graph, &sources)?;
+        let layout = Layout::new(graph, &sources)?;
         let mut journal = journal_of(bindings.journal, &settings)?;
         let mut recorded = journal.as_mut().map(|j| j.recover()).transpose()?.unwrap_or_default();
         let (explained, parts) = (graph.explain(), parts_of(&sources)?);
         let digest = digest(&explained);
-        let origin = Origin { graph: digest.clone(), tasks: places.len(), parts };
+        let origin = Origin { graph: digest.clone(), tasks: layout.tasks(), parts };
         let checkpoints = checkpoints_of(graph, origin, &settings).map(Arc::new);
         let (begun, reset) = life(checkpoints.as_deref(), &mut recorded)?;
-        let members = join(journal.as_mut(), places.len(), &settings)?;
-        let shared = share(graph, &sources, &places, journal.as_deref(), settings, clock);
+        check_exchanges(graph, journal.as_deref(), reset || (begun.is_some() && recorded.genesis.is_none()))?;
+        let members = join(journal.as_mut(), &layout.places, &settings)?;
+        let shared = share(graph, &sources, &layout.places, journal.as_deref(), settings, clock);
         let named = sources.iter().map(|(_, node, source)| (node.table.name.clone(), source.clone())).collect();
         let kept = journal.as_deref().map(Journal::keeps_positions_of).unwrap_or_default();
         let kept_by_journal = sources.iter().map(|(id, ..)| kept.contains(id)).collect();
@@ -135,7 +137,7 @@ impl Assembly {
             digest,
             newest: sources.iter().map(|_| Arc::new(AtomicI64::new(MIN_TIME))).collect(),
             sources,
-            places,
+            layout,
             shared: shared.clone(),
             checkpoints: checkpoints.clone(),
             told_changed: AtomicBool::new(false),
@@ -191,7 +193,7 @@ impl Assembly {
         let takes = journal.takes().to_vec();
         let fed = graph.sinks().enumerate().filter(|(_, (id, _))| !takes.contains(id)).map(|(index, _)| index).collect();
         self.add_committer(Some(journal));
-        let workers: Vec<Arc<Orders>> = (0..self.count_workers(opening.places.len())).map(|_| Arc::default()).collect();
+        let workers: Vec<Arc<Orders>> = (0..self.count_workers(opening.layout.tasks())).map(|_| Arc::default()).collect();
         for (i, orders) in workers.iter().enumerate() {
             let worker = Worker::shared(orders.clone(), shared.clone(), self.control.stop.clone());
             self.add(format!("worker-{i}"), Stage::Read, worker);
@@ -309,8 +311,12 @@ fn share(
 }
 
 /// Joins the instances that share the tasks, where the journal can be shared.
-fn join(journal: Option<&mut Box<dyn Journal>>, tasks: usize, settings: &Settings) -> Result<Option<Box<dyn Membership>>> {
-    let members = journal.map(|journal| journal.join(tasks as u32)).transpose()?.flatten();
+fn join(
+    journal: Option<&mut Box<dyn Journal>>,
+    places: &[Vec<Place>],
+    settings: &Settings,
+) -> Result<Option<Box<dyn Membership>>> {
+    let members = journal.map(|journal| journal.join(places)).transpose()?.flatten();
     match (&settings.instance, members) {
         (Some(name), None) => {
             let what = format!("instance '{name}': this pipeline cannot be shared by instances");
@@ -320,6 +326,21 @@ fn join(journal: Option<&mut Box<dyn Journal>>, tasks: usize, settings: &Setting
         }
         (_, members) => Ok(members),
     }
+}
+
+/// Repartition topics hold rows between two tasks: each record must be committed with the epoch that gave it, and what lies in
+/// them belongs to the checkpoints of the life that goes on.
+fn check_exchanges(graph: &Graph, journal: Option<&dyn Journal>, reset: bool) -> Result<()> {
+    let taken = |sink: &NodeId| journal.is_some_and(|journal| journal.takes().contains(sink));
+    if graph.exchanges().iter().any(|exchange| !taken(&exchange.sink)) {
+        return Err(Error::invalid("a pipeline with repartition topics needs a journal on the same bus"));
+    }
+    if reset && !graph.exchanges().is_empty() {
+        let what = "the checkpoints do not go with what lies in repartition topics: they were reset to an earlier time, or made \
+                    before repartition.partitions was set";
+        return Err(Error::invalid(what).hint("SET another pipeline.name, and starting_offsets to read the past again"));
+    }
+    Ok(())
 }
 
 /// The journal that a run keeps: the bus's, else one beside the checkpoints; none where no state is kept.

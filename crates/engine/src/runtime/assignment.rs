@@ -311,7 +311,7 @@ impl Assignment {
         match self.go_on(&mut taking) {
             Ok(true) => {
                 self.backoff.worked();
-                let (held, all) = (self.opening.shared.terms.held(), self.opening.places.len());
+                let (held, all) = (self.opening.shared.terms.held(), self.opening.layout.tasks());
                 tracing::info!(event = "tasks_taken", "this instance runs {held} of {all} tasks");
             }
             Ok(false) => self.taking = Some(taking),

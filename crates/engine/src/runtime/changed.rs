@@ -26,10 +26,11 @@ impl Opening {
         if graph == self.digest {
             return Ok(checkpoint);
         }
+        self.check_exchanges(task, &operators)?;
         let states = checkpoint.states.into_iter().zip(operators);
         let kept = states.map(|((_, parts), Operator { name, identity })| Kept { name, identity, parts }).collect();
         // Which operators keep state they tell by giving some, empty as they are.
-        let stateful = Dataflow::new(&self.graph, task, self.shared.stats.clone(), &Backend::Memory)?.snapshot()?;
+        let stateful = Dataflow::new(&self.graph, &self.layout, task, self.shared.stats.clone(), &Backend::Memory)?.snapshot()?;
         let wanted = stateful.iter().map(|(node, _)| {
             let of = &self.graph.nodes[*node];
             Wanted { node: *node, name: &of.name, identity: &of.identity }
@@ -49,6 +50,22 @@ impl Opening {
     }
 }
 
+impl Opening {
+    /// What lies in a repartition topic is known to fit only where the script before had the same one.
+    fn check_exchanges(&self, task: usize, before: &[Operator]) -> Result<()> {
+        let stages = self.graph.stages();
+        let ends = self.graph.exchanges().iter().flat_map(|exchange| [exchange.scatter, exchange.gather]);
+        let known = |node: &usize| before.iter().any(|operator| operator.identity == self.graph.nodes[*node].identity);
+        match ends.filter(|node| stages[*node] == self.layout.stage_of(task)).find(|node| !known(node)) {
+            None => Ok(()),
+            Some(node) => {
+                let what = format!("the script has changed what is repartitioned: {}", self.graph.nodes[node].name);
+                Err(Error::invalid(what).hint("SET another pipeline.name to begin with empty state, or restore the query"))
+            }
+        }
+    }
+}
+
 /// The life of a pipeline that instances share goes on with a changed script: once this instance has all tasks, for others
 /// would go on with the script as it was. `began`: how it began, and the changes that were told so far.
 ///
@@ -63,7 +80,7 @@ pub fn change_script(
     /// A group's rebalance takes seconds, an instance that died some more.
     const PATIENCE: Micros = 60_000_000;
     const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
-    let (clock, all): (_, Vec<u32>) = (&opening.shared.clock, (0..opening.places.len() as u32).collect());
+    let (clock, all): (_, Vec<u32>) = (&opening.shared.clock, (0..opening.layout.tasks() as u32).collect());
     let (since, mut assigned) = (clock.now(), std::collections::BTreeSet::new());
     let mut changes = began.1.clone();
     let records = loop {
@@ -96,6 +113,10 @@ pub fn change_script(
         checkpoint.as_mut().map(|checkpoint| opening.owed(checkpoint)).transpose()?;
         let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
         opening.found(Some(&began.0)).repeats(FoundTask { task, checkpoint: known, records })?;
+        if checkpoint.is_none() && !opening.graph.exchanges().is_empty() {
+            let what = format!("the script has changed, and task {task} has no checkpoint yet");
+            return Err(Error::invalid(what).hint("run the script as it was until it has made checkpoints, then this one"));
+        }
         checkpoint.map(|checkpoint| opening.adopted(task, checkpoint)).transpose()?;
     }
     began.0.graph.clone_from(&opening.digest);

@@ -1,17 +1,18 @@
-//! One task's copy of the graph: its operators, and how batches and watermarks pass among them.
+//! One task's copy of the graph, or of its stage of it: its operators, and how batches and watermarks pass among them.
 //!
 //! Invariant: in one pass every node first takes all that its inputs gave, then the watermark, so a row always reaches an
 //! operator before the watermark that it is not late for.
 
 use std::sync::Arc;
 
+use super::layout::Layout;
 use crate::Result;
 use crate::batch::{Batch, Change, Port};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::operator::{Operator, Output, StatePart};
 use crate::runtime::stats::PipelineStats;
 use crate::state::Backend;
-use crate::time::{MIN_TIME, Micros, Stopwatch};
+use crate::time::{MAX_TIME, MIN_TIME, Micros, Stopwatch};
 
 /// Where a node's output goes.
 struct Consumer {
@@ -32,14 +33,19 @@ struct Slot {
 pub struct Dataflow {
     slots: Vec<Slot>,
     sinks: Vec<NodeId>,
+    /// Sources of the stage that have no partition in this task: they hold nobody back.
+    absent: Vec<NodeId>,
+    /// Sources that are repartition topics, and what makes rows of their records.
+    gathers: Vec<(NodeId, NodeId)>,
     stats: Arc<PipelineStats>,
     task: usize,
     output: Output,
 }
 
 impl Dataflow {
-    /// Makes the operators of task number `task`, whose state lies in `backend`.
-    pub fn new(graph: &Graph, task: usize, stats: Arc<PipelineStats>, backend: &Backend) -> Result<Self> {
+    /// Makes the operators of task number `task`, those of its stage, whose state lies in `backend`.
+    pub fn new(graph: &Graph, layout: &Layout, task: usize, stats: Arc<PipelineStats>, backend: &Backend) -> Result<Self> {
+        let (stages, stage) = (graph.stages(), layout.stage_of(task));
         let mut slots: Vec<Slot> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             slots.push(Slot {
@@ -56,15 +62,24 @@ impl Dataflow {
             }
         }
         for (id, node) in graph.nodes.iter().enumerate() {
-            if let NodeKind::Operator(spec) = &node.kind {
+            if let NodeKind::Operator(spec) = &node.kind
+                && stages[id] == stage
+            {
                 let mut ports: Vec<Port> = slots[id].consumers.iter().map(|c| c.port).collect();
                 ports.sort();
                 ports.dedup();
-                slots[id].operator = Some(spec.create(&ports, backend)?);
+                let mut operator = spec.create(&ports, backend)?;
+                operator.begin(layout.seat(id, task))?;
+                slots[id].operator = Some(operator);
             }
         }
         let sinks = graph.sinks().map(|(id, _)| id).collect();
-        Ok(Self { slots, sinks, stats, task, output: Output::default() })
+        let absent = |id: &NodeId| stages[*id] == stage && !layout.reads(task, *id);
+        let absent = graph.sources().map(|(id, _)| id).filter(absent).collect();
+        let gathers = graph.exchanges().iter().map(|exchange| (exchange.source, exchange.gather)).collect();
+        let mut dataflow = Self { slots, sinks, absent, gathers, stats, task, output: Output::default() };
+        dataflow.forget_watermarks();
+        Ok(dataflow)
     }
 
     /// Gives a batch to whoever takes `port` of `node`.
@@ -91,6 +106,27 @@ impl Dataflow {
     /// Watermarks are as at the start of a run, where they follow from those of the inputs.
     pub fn forget_watermarks(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.watermark = MIN_TIME);
+        self.absent.iter().for_each(|source| self.slots[*source].watermark = MAX_TIME);
+    }
+
+    /// The watermark of a source that tells it with its records, and the greatest of any task that it comes from; for others there
+    /// is none.
+    pub fn gathered(&self, source: NodeId) -> (Micros, Micros) {
+        let gather = self.gathers.iter().find(|(of, _)| *of == source).map(|(_, gather)| *gather);
+        let operator = gather.and_then(|gather| self.slots[gather].operator.as_ref());
+        operator.map_or((MIN_TIME, MIN_TIME), |operator| (operator.watermark(MIN_TIME), operator.greatest_told()))
+    }
+
+    /// Whether an operator has something to give at this clock, whatever comes.
+    pub fn is_due(&self, clock: Micros) -> bool {
+        let operators = self.slots.iter().filter_map(|slot| slot.operator.as_ref());
+        operators.filter_map(|operator| operator.due()).any(|due| due <= clock)
+    }
+
+    /// Tells the operators the clock of the epoch that ends now.
+    pub fn set_clock(&mut self, clock: Micros) {
+        let operators = self.slots.iter_mut().filter_map(|slot| slot.operator.as_mut());
+        operators.for_each(|operator| operator.on_clock(clock));
     }
 
     /// Carries everything through the graph, in topological order; at the `end` of an epoch also what it changed.
@@ -107,8 +143,8 @@ impl Dataflow {
     }
 
     fn run(&mut self, node: NodeId, operator: &mut dyn Operator, end: bool) -> Result<()> {
-        let watermark = self.slots[node].inputs.iter().map(|i| self.slots[*i].watermark).min().unwrap_or(MIN_TIME);
-        let advanced = watermark > self.slots[node].watermark;
+        let inputs = self.slots[node].inputs.iter().map(|i| self.slots[*i].watermark).min().unwrap_or(MIN_TIME);
+        let advanced = operator.watermark(inputs) > self.slots[node].watermark;
         let mut inbox = std::mem::take(&mut self.slots[node].inbox);
         if inbox.is_empty() && !advanced && !end {
             return Ok(());
@@ -120,7 +156,8 @@ impl Dataflow {
             operator.on_batch(input, batch, &mut output)?;
         }
         self.slots[node].inbox = inbox;
-        if advanced {
+        let watermark = operator.watermark(inputs);
+        if watermark > self.slots[node].watermark {
             operator.on_watermark(watermark, &mut output)?;
             self.slots[node].watermark = watermark;
         }

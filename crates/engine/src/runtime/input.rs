@@ -34,6 +34,8 @@ pub struct Input {
     pub on_bad: OnBadRecord,
     /// The greatest watermark of any partition of this source, over all tasks.
     pub newest: Arc<AtomicI64>,
+    /// Of a repartition topic: the same of the sources that its rows come from.
+    pub behind: Vec<Arc<AtomicI64>>,
     /// Most rows of this partition per epoch (the source's `max_offsets_per_trigger`).
     pub round_rows: usize,
     /// After so long without anything it no longer holds back the watermark of the others.

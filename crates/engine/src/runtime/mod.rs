@@ -29,6 +29,7 @@ pub mod health;
 mod input;
 mod keeper;
 mod latency;
+mod layout;
 mod open;
 mod part;
 mod pending;

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use super::backoff::Backoff;
 use super::dataflow::Dataflow;
 use super::input::Input;
+use super::layout::Layout;
 use super::positions::Place;
 use super::recovery::{Found, FoundTask, check_sink};
 use super::task::{Shared, Task};
 use super::watermark::Watermark;
 use crate::checkpoint::{Checkpoint, Checkpoints, Position};
-use crate::graph::{Graph, NodeId, Parallelism, SourceNode};
+use crate::graph::{Graph, NodeId, SourceNode};
 use crate::journal::{Genesis, Journal, Record, Recorded, Stop};
 use crate::planted::{Fault, is_planted};
 use crate::sink::Sink;
@@ -30,8 +31,8 @@ pub struct Opening {
     pub digest: String,
     /// Its sources.
     pub sources: Vec<OpenSource>,
-    /// By task: what it reads.
-    pub places: Vec<Vec<Place>>,
+    /// How it is cut into tasks.
+    pub layout: Layout,
     /// By source: the greatest watermark of any of its partitions.
     pub newest: Vec<Arc<AtomicI64>>,
     /// What the tasks share.
@@ -61,7 +62,7 @@ impl Opening {
         mut recorded: Recorded,
         sinks: &mut BTreeMap<NodeId, Box<dyn Sink>>,
     ) -> Result<Vec<Task>> {
-        let count = self.places.len();
+        let count = self.layout.tasks();
         recorded.records.resize_with(count, Vec::new);
         let mut opened = Vec::with_capacity(count);
         for (number, records) in recorded.records.into_iter().enumerate() {
@@ -91,9 +92,9 @@ impl Opening {
         let (end, repeat) = self.found(genesis).repeats(FoundTask { task: number, checkpoint: known, records: &records })?;
         let records = records.split_off(records.len() - repeat);
         let open = |place: &Place| self.open(*place, checkpoint.as_ref(), genesis);
-        let inputs = self.places[number].iter().map(open).collect::<Result<Vec<_>>>()?;
+        let inputs = self.layout.places[number].iter().map(open).collect::<Result<Vec<_>>>()?;
         let backend = self.shared.settings.backend()?;
-        let dataflow = Dataflow::new(&self.graph, number, self.shared.stats.clone(), &backend)?;
+        let dataflow = Dataflow::new(&self.graph, &self.layout, number, self.shared.stats.clone(), &backend)?;
         let mut task = Task::new(number as u32, inputs, dataflow, self.shared.clone());
         if let Some(checkpoint) = checkpoint {
             let checkpoint = self.adopted(number, checkpoint)?;
@@ -108,19 +109,19 @@ impl Opening {
 
     /// What is found of the pipeline, beside its tasks.
     pub fn found<'a>(&'a self, genesis: Option<&'a Genesis>) -> Found<'a> {
-        Found { graph: &self.digest, tasks: self.places.len() as u32, genesis }
+        Found { graph: &self.digest, tasks: self.layout.tasks() as u32, genesis }
     }
 
     /// How a life of this name begins that reads from there on.
     fn genesis(&self, lineage: &str, starts: Vec<Stop>) -> Genesis {
-        Genesis { lineage: lineage.to_owned(), graph: self.digest.clone(), tasks: self.places.len() as u32, starts }
+        Genesis { lineage: lineage.to_owned(), graph: self.digest.clone(), tasks: self.layout.tasks() as u32, starts }
     }
 
     /// How a life begins now, for all instances: without one before, at what checkpoints without a journal say, else at the
     /// kept positions, else at the tables' starts.
     pub fn begin(&self, lineage: &str) -> Result<Genesis> {
         let mut starts = Vec::new();
-        for (number, places) in self.places.iter().enumerate() {
+        for (number, places) in self.layout.places.iter().enumerate() {
             let checkpoint = self.checkpoint(number)?;
             let known = checkpoint.as_ref().map(|c| (c.epoch, c.lineage.as_deref()));
             self.found(None).repeats(FoundTask { task: number, checkpoint: known, records: &[] })?;
@@ -209,12 +210,21 @@ impl Opening {
             watermark,
             on_bad: source.bad_records(),
             newest: self.newest[place.0].clone(),
+            behind: self.behind(*id),
             round_rows: per_trigger.map_or(usize::MAX, |n| n.div_ceil(partitions).max(1)),
             idle: idle.as_micros() as i64,
             last_data: shared.clock.now(),
             ended: false,
             backoff: Backoff::seeded(shared.clock.now() as u64 ^ (index as u64) << 32),
         })
+    }
+
+    /// The greatest watermarks of the sources that come to this one over a repartition topic.
+    fn behind(&self, node: NodeId) -> Vec<Arc<AtomicI64>> {
+        let exchange = self.graph.exchanges().iter().find(|exchange| exchange.source == node);
+        let of = exchange.map(|exchange| self.graph.sources_of(exchange.scatter)).unwrap_or_default();
+        let newest = self.sources.iter().zip(&self.newest).filter(|((id, ..), _)| of.contains(id));
+        newest.map(|(_, newest)| newest.clone()).collect()
     }
 
     /// Where a pipeline without any past begins: at the position that the source keeps for it, else at the table's start.
@@ -236,23 +246,6 @@ impl Opening {
             start => source.resolve(partition, start),
         }
     }
-}
-
-/// The places that each task reads.
-pub fn cut_into_tasks(graph: &Graph, sources: &[OpenSource]) -> Result<Vec<Vec<Place>>> {
-    let mut tasks: Vec<Vec<Place>> = Vec::new();
-    for (index, (_, node, source)) in sources.iter().enumerate() {
-        let partitions = source.partitions().map_err(|e| e.within(format!("source {}", node.table.name)))?;
-        for partition in 0..partitions {
-            let number = source.part(partition).map_or(partition, |part| part.partition) as usize;
-            let task = if graph.parallelism == Parallelism::Partitioned { number } else { 0 };
-            if tasks.len() <= task {
-                tasks.resize_with(task + 1, Vec::new);
-            }
-            tasks[task].push((index, partition));
-        }
-    }
-    Ok(tasks)
 }
 
 /// What the partition numbers of sources with several topics stand for, topic by topic.

@@ -36,7 +36,7 @@ impl Found<'_> {
         let Some(genesis) = self.genesis else { return Ok(()) };
         if genesis.tasks != self.tasks {
             let message = format!(
-                "the journal is of {} tasks, this run has {}: a source's partition count changed",
+                "the journal is of {} tasks, this run has {}: a source's partition count changed, or repartition.partitions did",
                 genesis.tasks, self.tasks
             );
             return Err(Error::invalid(message)

@@ -256,12 +256,14 @@ impl Task {
         let ended = self.inputs.iter().all(|i| i.ended);
         let moved = self.move_watermarks(now, ended);
         self.tell_lag();
-        if rows == 0 && !moved && !ended && self.decided.ended.len() == ended_before {
+        let due = self.dataflow.is_due(clock);
+        if rows == 0 && !moved && !ended && !due && self.decided.ended.len() == ended_before {
             // What came last is kept in time too, whether or not anything follows it.
             self.checkpoint(false)?;
             return Ok(Progress::Idle);
         }
         self.clock = clock;
+        self.dataflow.set_clock(clock);
         self.pass(true)?;
         let stopwatch = Stopwatch::start();
         self.hand_over()?;
@@ -414,7 +416,14 @@ impl Task {
         for input in &mut self.inputs {
             let watermark = match &mut input.watermark {
                 _ if ended || input.ended => MAX_TIME,
-                None => MIN_TIME,
+                None => {
+                    let (least, greatest) = self.dataflow.gathered(input.node);
+                    // Idle partitions here may lag behind those that other instances read.
+                    for newest in &input.behind {
+                        newest.fetch_max(greatest, Relaxed);
+                    }
+                    least
+                }
                 Some(watermark) => {
                     let idle = now.saturating_sub(input.last_data) > input.idle;
                     let before = watermark.current();

@@ -121,7 +121,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Demo(demo) => demo.run(),
         Command::Run(run) => run.run(),
         Command::Check(args) => args.load().map(|program| {
-            let (sources, sinks) = (program.graph.sources().count(), program.graph.sinks().count());
+            let graph = program.graph.joined();
+            let (sources, sinks) = (graph.sources().count(), graph.sinks().count());
             println!("{}: fine; it reads {sources} and writes {sinks} tables", args.script.display());
         }),
         Command::Explain(args) => args.load().map(|program| print!("{}", program.explain())),

@@ -58,6 +58,10 @@ impl Run {
             }
             program.context.instance = Some(name);
         }
+        if self.bounded {
+            // As it is started below: who asks sees what runs.
+            program.graph = program.graph.joined();
+        }
         let flag = stop_flag()?;
         let (listen, _) = self.serve.listen(&program, 0)?;
         let mut endpoint = Endpoint::start(&program, listen, self.serve.postgres(&program))?;

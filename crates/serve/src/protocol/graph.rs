@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 /// The graph of the pipeline.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, ToSchema)]
 pub struct GraphInfo {
-    /// `partitioned` or `single`.
+    /// `partitioned`, `staged` or `single`.
     pub parallelism: String,
-    /// Why one task must see all partitions, where it must.
+    /// Why rows are repartitioned, or one task must see all partitions, where that is so.
     pub reason: Option<String>,
     /// Tasks over all instances.
     pub tasks: usize,
@@ -125,6 +125,10 @@ impl GraphInfo {
         let (parallelism, reason) = match &graph.parallelism {
             Parallelism::Partitioned => ("partitioned", None),
             Parallelism::Single(why) => ("single", Some(readable(why))),
+            Parallelism::Staged(exchanges) => {
+                let reasons: Vec<_> = exchanges.iter().map(|exchange| readable(&exchange.reason)).collect();
+                ("staged", Some(reasons.join("; ")))
+            }
         };
         let nodes = graph.nodes.iter().zip(&stats.nodes).enumerate();
         let nodes = nodes.map(|(id, (node, counts))| NodeInfo::of(id, (node, graph), counts, (stats, live))).collect();

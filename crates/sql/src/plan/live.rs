@@ -33,6 +33,17 @@ pub(crate) fn over_input(live: &BTreeSet<usize>, window: &plan::Window) -> Resul
     Ok(needed)
 }
 
+/// What goes over a repartition topic for the output columns in `live`: some column in any case, since rows without columns are
+/// nothing.
+pub(crate) fn repartition_input(live: &BTreeSet<usize>, schema: &DFSchema, keys: &[Expr]) -> Result<BTreeSet<usize>> {
+    let mut needed = read(keys, schema)?;
+    needed.extend(live);
+    if needed.is_empty() {
+        needed.insert(0);
+    }
+    Ok(needed)
+}
+
 fn inputs(op: &Op, live: &BTreeSet<usize>) -> Result<BTreeSet<usize>> {
     match op {
         Op::Source(_) => Ok(BTreeSet::new()),
@@ -53,6 +64,7 @@ fn inputs(op: &Op, live: &BTreeSet<usize>) -> Result<BTreeSet<usize>> {
         }
         Op::Over { plan, .. } => over_input(live, plan),
         Op::Union(_) => Ok(live.clone()),
+        Op::Repartition { schema, keys, .. } => repartition_input(live, schema, keys),
     }
 }
 
@@ -66,6 +78,7 @@ fn width(op: &Op) -> usize {
         Op::Aggregate { plan, .. } => plan.schema.fields().len(),
         Op::Over { plan, .. } => plan.schema.fields().len(),
         Op::Union(plan) => plan.schema.fields().len(),
+        Op::Repartition { schema, .. } => schema.fields().len(),
     }
 }
 

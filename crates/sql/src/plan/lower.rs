@@ -14,11 +14,12 @@ use datafusion::logical_expr::{Expr, logical_plan as plan};
 use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBuilder};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use riverrun_engine::graph::{Edge, Node, NodeKind, SourceNode};
+use riverrun_engine::graph::{Edge, Exchange, Node, NodeKind, SourceNode, digest};
 use riverrun_engine::operator::OperatorSpecRef;
 use riverrun_engine::operators::filter::Filter;
 use riverrun_engine::operators::over::{Function, Over};
 use riverrun_engine::operators::project::Project;
+use riverrun_engine::operators::repartition::{Gather, Scatter};
 use riverrun_engine::operators::union::Union;
 use riverrun_engine::operators::unnest::Unnest;
 use riverrun_engine::operators::window_aggregate::{Aggregate, Window, WindowAggregate};
@@ -27,6 +28,7 @@ use super::aggregate::WindowKey;
 use super::live;
 use super::over::{Call, OverPlan};
 use super::refusal::Result;
+use super::repartition::Topics;
 use super::steps::{Op, Step};
 
 /// A step as a node: which of its logical columns the node gives, and where.
@@ -41,6 +43,9 @@ pub(crate) struct Placed {
 /// Makes nodes of steps.
 pub(crate) struct Lowering<'a> {
     pub nodes: Vec<Node>,
+    /// The repartition topics.
+    pub exchanges: Vec<Exchange>,
+    topics: &'a Topics,
     state: &'a SessionState,
     ttl: Option<std::time::Duration>,
     live: Vec<BTreeSet<usize>>,
@@ -51,10 +56,16 @@ pub(crate) struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     /// Makes the nodes of all steps. Of the steps in `wanted` all columns are read from outside.
-    pub fn run(steps: &[Step], wanted: &[usize], state: &'a SessionState, ttl: Option<std::time::Duration>) -> Result<Self> {
+    pub fn run(
+        steps: &[Step],
+        wanted: &[usize],
+        (state, ttl): (&'a SessionState, Option<std::time::Duration>),
+        topics: &'a Topics,
+    ) -> Result<Self> {
         let live = live::columns(steps, wanted)?;
         let (placed, pruned) = (Vec::with_capacity(steps.len()), HashMap::new());
-        let mut lowering = Self { nodes: Vec::new(), state, ttl, live, placed, pruned, names: HashSet::new() };
+        let (nodes, exchanges, names) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut lowering = Self { nodes, exchanges, topics, state, ttl, live, placed, pruned, names };
         for (id, step) in steps.iter().enumerate() {
             let placed = lowering.step(id, step)?;
             lowering.placed.push(placed);
@@ -109,6 +120,7 @@ impl<'a> Lowering<'a> {
             (Op::Aggregate { plan, having, window }, Some(input)) => self.aggregate(step, plan, having.as_ref(), window, input),
             (Op::Over { plan, over }, Some(input)) => self.over(id, step, plan, over, input),
             (Op::Union(_), _) => self.union(id, step),
+            (Op::Repartition { schema, keys, reason }, Some(input)) => self.repartition(id, step, (schema, keys, reason), input),
             (op, None) => Err(super::refusal::Refusal::new(format!("a step without input: {op:?}"))),
         }
     }
@@ -208,6 +220,35 @@ impl<'a> Lowering<'a> {
         let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
         let edges = inputs.iter().map(|i| i.edge).collect();
         Ok(self.operator(step, edges, live.into_iter().collect(), Arc::new(Union::new(schema))))
+    }
+
+    /// A topic that the stage before writes and the next one reads. What it is known by is all that decides what lies in it.
+    fn repartition(
+        &mut self,
+        id: usize,
+        step: &Step,
+        (schema, keys, reason): (&DFSchema, &[Expr], &str),
+        input: Placed,
+    ) -> Result<Placed> {
+        let keep = live::repartition_input(&self.live[id], schema, keys)?;
+        let input = self.prune(input, &keep, &step.owner)?;
+        let names = names(schema, &input)?;
+        let keys = keys.iter().map(|key| self.expression(key, &names)).collect::<Result<_>>()?;
+        let columns = input.schema.fields().iter().map(|f| format!("{} {} {}", f.name(), f.data_type(), f.is_nullable()));
+        let what = format!("{}\n{}", step.identity, columns.collect::<Vec<_>>().join("\n"));
+        let identity = format!("{}{}", Exchange::PREFIX, digest(&what));
+        let (sink, source) = self.topics.table(&identity)?;
+        let scatter = self.place(&step.owner, vec![input.edge], Vec::new(), Arc::new(Scatter::new(input.schema.clone(), keys)?));
+        let sink = self.node(&identity, vec![scatter.edge], NodeKind::Sink(sink));
+        let source = self.node(&identity, Vec::new(), NodeKind::Source(source));
+        let edge = Edge { from: source, port: riverrun_engine::batch::Port::Rows };
+        let gather = self.place(&step.owner, vec![edge], input.columns, Arc::new(Gather::new(input.schema)?));
+        let (scatter, reason) = (scatter.edge.from, reason.to_owned());
+        for node in [scatter, sink, source, gather.edge.from] {
+            self.nodes[node].identity.clone_from(&identity);
+        }
+        self.exchanges.push(Exchange { scatter, sink, source, gather: gather.edge.from, reason });
+        Ok(gather)
     }
 
     /// The columns in `keep` alone, in order: by a projection if there are others.

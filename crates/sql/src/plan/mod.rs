@@ -14,6 +14,7 @@ mod optimize;
 mod over;
 mod refusal;
 mod refuse;
+mod repartition;
 mod settings;
 mod sink;
 mod sinks;
@@ -36,6 +37,7 @@ use crate::script::{Insert, Script};
 use crate::suggest;
 pub use batch::{BatchQuery, batch_plan};
 use refusal::{Refusal, Result};
+use repartition::Topics;
 pub use settings::{Settings, StateBackend};
 use sinks::Sinks;
 use steps::Steps;
@@ -204,15 +206,26 @@ fn build(
     context: &SessionContext,
 ) -> Result<Graph> {
     let state = context.state();
-    let mut steps = Steps::new(&tables.by_name, views);
+    let topics = Topics::of(&queries, tables, settings, connectors)?;
+    let mut steps = Steps::new(&tables.by_name, views, topics.possible());
     let mut sinks = Sinks::new(tables, connectors);
     for query in queries {
         let location = query.location;
         sinks.insert(query, &mut steps, &state).map_err(|e| e.or_at(location))?;
     }
     sinks.sources(&mut steps)?;
-    let parallelism = steps.single.take().map_or(Parallelism::Partitioned, Parallelism::Single);
-    let nodes = sinks.nodes(&steps.steps, &state, settings.state_ttl)?;
+    let single = steps.single.take();
+    let (nodes, exchanges) = sinks.nodes(&steps.steps, (&state, settings.state_ttl), &topics)?;
+    let parallelism = match &single {
+        _ if !exchanges.is_empty() => Parallelism::Staged(exchanges),
+        Some(why) => Parallelism::Single(why.clone()),
+        None => Parallelism::Partitioned,
+    };
     let ignored = tables.names.iter().flat_map(|name| tables.can[name].ignored.iter().map(move |o| (name.clone(), o.clone())));
-    Ok(Graph { nodes, parallelism, ignored_options: ignored.collect() })
+    let graph = Graph { nodes, parallelism, ignored_options: ignored.collect() };
+    // Some rows can be repartitioned and others not: then one task sees all.
+    Ok(match single {
+        Some(why) if !graph.exchanges().is_empty() => Graph { parallelism: Parallelism::Single(why), ..graph.joined() },
+        _ => graph,
+    })
 }

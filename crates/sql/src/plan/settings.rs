@@ -27,6 +27,9 @@ pub struct Settings {
     pub trigger_interval: Duration,
     /// `progress.interval`: how often progress is reported, 10 seconds by default, at least 100 ms.
     pub progress_interval: Duration,
+    /// `repartition.partitions`: how many partitions the topics have over which rows go by keys that are not their source's. 0 (the
+    /// default): there are none, one task reads all partitions then.
+    pub repartition: u32,
     /// `serve.listen`: where the HTTP endpoint listens, such as `0.0.0.0:8000`.
     pub serve_listen: Option<String>,
     /// `serve.token`: who knows it may ask.
@@ -74,6 +77,7 @@ impl Default for Settings {
             checkpoint_s3: BTreeMap::new(),
             trigger_interval: Duration::ZERO,
             progress_interval: Duration::from_secs(10),
+            repartition: 0,
             serve_listen: None,
             serve_token: None,
             serve_postgres_port: None,
@@ -91,7 +95,7 @@ impl Settings {
     pub const METRIC: &'static str = "metric.";
 
     /// The names that `SET` knows.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "pipeline.name",
         "pipeline.instance",
         "checkpoint.location",
@@ -99,6 +103,7 @@ impl Settings {
         "checkpoint.keep",
         "trigger.interval",
         "progress.interval",
+        "repartition.partitions",
         "serve.listen",
         "serve.token",
         "serve.postgres.port",
@@ -149,6 +154,13 @@ impl Settings {
                 let least = Duration::from_millis(100);
                 let too_short = || Refusal::new(format!("SET {name}: '{value}' is too short; at least '100 milliseconds'"));
                 self.progress_interval = Some(duration()?).filter(|d| *d >= least).ok_or_else(too_short)?;
+            }
+            "repartition.partitions" => {
+                let wrong = || {
+                    let what = format!("SET {name}: '{value}' is not a number from 0 to 10000");
+                    Refusal::new(what).hint("0: no repartition topics, one task reads all partitions instead")
+                };
+                self.repartition = value.parse().ok().filter(|partitions| *partitions <= 10_000).ok_or_else(wrong)?;
             }
             "serve.listen" => self.serve_listen = Some(value.to_owned()),
             // Empty: the variable that it is made of is not set.

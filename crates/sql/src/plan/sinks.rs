@@ -8,13 +8,14 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use riverrun_engine::batch::Port;
 use riverrun_engine::connect::Connectors;
 use riverrun_engine::dead_letter;
-use riverrun_engine::graph::{Edge, Node, NodeKind, SinkNode};
+use riverrun_engine::graph::{Edge, Exchange, Node, NodeKind, SinkNode};
 use riverrun_engine::operators::project::Project;
 use riverrun_engine::table::{Column, Emit, Location, Table};
 
 use super::lower::Lowering;
 use super::optimize::optimize;
 use super::refusal::{Refusal, Result};
+use super::repartition::Topics;
 use super::steps::{Op, Step, Steps};
 use super::{Query, Tables, sink};
 
@@ -124,10 +125,15 @@ impl<'a> Sinks<'a> {
         Ok(self.sinks.len() - 1)
     }
 
-    /// The nodes of the graph: the steps, then the sinks.
-    pub fn nodes(self, steps: &[Step], state: &SessionState, ttl: Option<Duration>) -> Result<Vec<Node>> {
+    /// The nodes of the graph: the steps, then the sinks; and the repartition topics among them.
+    pub fn nodes(
+        self,
+        steps: &[Step],
+        state: (&SessionState, Option<Duration>),
+        topics: &Topics,
+    ) -> Result<(Vec<Node>, Vec<Exchange>)> {
         let wanted: Vec<_> = self.sinks.iter().flat_map(|s| s.inputs.iter().map(|e| e.from)).collect();
-        let mut lowering = Lowering::run(steps, &wanted, state, ttl)?;
+        let mut lowering = Lowering::run(steps, &wanted, state, topics)?;
         for sink in self.sinks {
             let schema = sink.table.schema();
             let inputs = sink.inputs.iter().map(|edge| declared(&mut lowering, *edge, &schema, &sink.table.name));
@@ -136,7 +142,7 @@ impl<'a> Sinks<'a> {
             let name = table.name.clone();
             lowering.node(&name, inputs, NodeKind::Sink(SinkNode { table, schema, emit, trigger, key }));
         }
-        Ok(lowering.nodes)
+        Ok((lowering.nodes, lowering.exchanges))
     }
 }
 

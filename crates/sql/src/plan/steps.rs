@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, logical_plan as plan};
 use riverrun_engine::batch::Port;
 use riverrun_engine::graph::{Edge, digest, readable};
@@ -35,12 +35,31 @@ pub(crate) struct Step {
 #[derive(Debug)]
 pub(crate) enum Op {
     Source(Box<Table>),
-    Filter { plan: plan::Filter, over_keys: bool },
+    Filter {
+        plan: plan::Filter,
+        over_keys: bool,
+    },
     Project(plan::Projection),
-    Unnest { plan: plan::Unnest, column: usize },
-    Aggregate { plan: plan::Aggregate, having: Option<Expr>, window: WindowKey },
-    Over { plan: plan::Window, over: OverPlan },
+    Unnest {
+        plan: plan::Unnest,
+        column: usize,
+    },
+    Aggregate {
+        plan: plan::Aggregate,
+        having: Option<Expr>,
+        window: WindowKey,
+    },
+    Over {
+        plan: plan::Window,
+        over: OverPlan,
+    },
     Union(plan::Union),
+    /// Hands rows to the next stage of tasks by key.
+    Repartition {
+        schema: DFSchemaRef,
+        keys: Vec<Expr>,
+        reason: String,
+    },
 }
 
 /// What makes two steps the same.
@@ -59,6 +78,7 @@ enum What {
     Aggregate(Vec<Expr>, Vec<Expr>, Option<Expr>),
     Over(Vec<Expr>),
     Union,
+    Repartition(Vec<Expr>),
 }
 
 /// What flows along an edge.
@@ -67,8 +87,10 @@ pub(crate) struct Stream {
     pub edge: Edge,
     /// Per column.
     pub facts: Vec<Fact>,
-    /// Names of the source's PARTITIONED BY columns; [`Fact::partition`] counts in them.
+    /// Names of the source's PARTITIONED BY columns, or of what it was repartitioned by; [`Fact::partition`] counts in them.
     pub partitioned_by: Vec<String>,
+    /// How often it was repartitioned.
+    pub stage: usize,
     /// Set where upserts and deletes of groups flow.
     pub update: Option<Update>,
 }
@@ -88,6 +110,8 @@ pub(crate) struct Steps<'a> {
     pub steps: Vec<Step>,
     /// Why one task must see all partitions, if so.
     pub single: Option<String>,
+    /// Whether rows can be repartitioned.
+    repartitions: bool,
     tables: &'a HashMap<String, Table>,
     views: &'a [String],
     known: HashMap<Identity, usize>,
@@ -97,8 +121,9 @@ pub(crate) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     /// No steps. `tables` can be scanned; aliases among `views` name the steps beneath them.
-    pub fn new(tables: &'a HashMap<String, Table>, views: &'a [String]) -> Self {
-        Self { steps: Vec::new(), single: None, tables, views, known: HashMap::new(), port: Port::Rows }
+    /// With `repartitions` rows go by key to a next stage of tasks where a stateful step needs that.
+    pub fn new(tables: &'a HashMap<String, Table>, views: &'a [String], repartitions: bool) -> Self {
+        Self { steps: Vec::new(), single: None, repartitions, tables, views, known: HashMap::new(), port: Port::Rows }
     }
 
     /// Adds what `plan` needs beyond what is there; what comes out of it flows in the returned stream. With
@@ -142,7 +167,7 @@ impl<'a> Steps<'a> {
         let partitioned_by = table.partitioned_by.iter().map(|i| table.columns[*i].field.name().clone()).collect();
         let identity = Identity { what: What::Source(name.to_owned()), inputs: Vec::new() };
         let edge = Edge { port: self.port, ..self.step(identity, Op::Source(Box::new(table.clone())), name) };
-        Ok(Stream { edge, facts, partitioned_by, update: None })
+        Ok(Stream { edge, facts, partitioned_by, stage: 0, update: None })
     }
 
     fn scan(&mut self, scan: &plan::TableScan) -> Result<Stream> {
@@ -212,6 +237,10 @@ impl<'a> Steps<'a> {
                 .hint("write one INSERT for each side, or emit = 'append'"));
         }
         let inputs: Vec<_> = streams.iter().map(|s| s.edge).collect();
+        if streams.iter().any(|s| s.stage != streams[0].stage) {
+            let mixed = "UNION ALL of rows before and behind a repartition: write an INSERT for each side to have several tasks";
+            self.single.get_or_insert_with(|| mixed.to_owned());
+        }
         let stream = streams.into_iter().reduce(union_facts).ok_or_else(|| Refusal::new("UNION ALL of nothing"))?;
         let edge = self.step(Identity { what: What::Union, inputs }, Op::Union(u.clone()), owner);
         Ok(Stream { edge, ..stream })
@@ -219,7 +248,7 @@ impl<'a> Steps<'a> {
 
     fn aggregate(&mut self, a: &plan::Aggregate, having: Option<&Expr>, emit: Emit, owner: &str) -> Result<Stream> {
         let input = self.add(&a.input, Emit::Append, owner)?;
-        let (window, facts) = aggregate::read(a, &input)?;
+        let (window, mut facts) = aggregate::read(a, &input)?;
         if emit == Emit::Append && window == WindowKey::None {
             return Err(aggregate::never_final(a, &input));
         }
@@ -228,7 +257,13 @@ impl<'a> Steps<'a> {
             having.map(|h| positional(std::slice::from_ref(h), &a.schema)).transpose()?.map(|mut h| h.remove(0));
         let what = What::Aggregate(positional(&a.group_expr, schema)?, positional(&a.aggr_expr, schema)?, having_identity);
         let keys: Vec<_> = (0..a.group_expr.len()).map(|i| readable(a.schema.field(i).name())).collect();
-        self.note_parallelism(&input, &facts[..keys.len()], "GROUP BY", &keys);
+        let (input, by) = match self.missing_key(&input, &facts[..keys.len()], "GROUP BY", &keys) {
+            Some(reason) => self.repartition(input, &a.group_expr, schema, reason, owner)?,
+            None => (input, None),
+        };
+        if let Some(by) = by {
+            facts.iter_mut().zip(&a.group_expr).for_each(|(fact, key)| fact.partition = by.iter().position(|e| e == key));
+        }
         let retracts = match (having, &window) {
             (Some(_), _) => Some("a group that passed HAVING may fail it later"),
             (None, WindowKey::Session { .. }) => Some("sessions merge, and what was sent of either is then wrong"),
@@ -240,7 +275,7 @@ impl<'a> Steps<'a> {
         if update.is_some() {
             edge.port = Port::Update;
         }
-        Ok(Stream { edge, facts, partitioned_by: input.partitioned_by, update })
+        Ok(Stream { edge, facts, partitioned_by: input.partitioned_by, stage: input.stage, update })
     }
 
     fn over(&mut self, w: &plan::Window, emit: Emit, owner: &str) -> Result<Stream> {
@@ -250,7 +285,9 @@ impl<'a> Steps<'a> {
         let over = over::read(w, &stream.facts).map_err(|e| e.or_at_some(place()))?;
         let keys: Vec<_> = over.partition_by.iter().map(|e| facts::of(e, schema, &stream.facts)).collect();
         let names: Vec<_> = over.partition_by.iter().map(|e| readable(&e.schema_name().to_string())).collect();
-        self.note_parallelism(&stream, &keys, "PARTITION BY", &names);
+        if let Some(reason) = self.missing_key(&stream, &keys, "PARTITION BY", &names) {
+            (stream, _) = self.repartition(stream, &over.partition_by, schema, reason, owner)?;
+        }
         let what = What::Over(positional(&w.window_expr, schema)?);
         stream.edge = self.step(Identity { what, inputs: vec![stream.edge] }, Op::Over { plan: w.clone(), over }, owner);
         if emit == Emit::Update {
@@ -260,17 +297,49 @@ impl<'a> Steps<'a> {
         Ok(stream)
     }
 
-    /// A stateful step whose keys lack the source's partition key needs all partitions in one task.
-    fn note_parallelism(&mut self, input: &Stream, keys: &[Fact], clause: &str, names: &[String]) {
-        let source = &input.partitioned_by;
-        let missing = (0..source.len()).find(|n| !keys.iter().any(|k| k.partition == Some(*n)));
+    /// Why a stateful step needs rows that are in several tasks, if it does: its keys lack what they are partitioned by.
+    fn missing_key(&self, input: &Stream, keys: &[Fact], clause: &str, names: &[String]) -> Option<String> {
+        let by = &input.partitioned_by;
+        let missing = (0..by.len()).find(|n| !keys.iter().any(|k| k.partition == Some(*n)));
         let clause = if names.is_empty() { format!("no {clause}") } else { format!("{clause} {}", names.join(", ")) };
-        let reason = match missing {
-            Some(n) => format!("{clause} does not contain {}, by which the source is partitioned", source[n]),
-            None if source.is_empty() => format!("{clause}, and the source does not say what it is PARTITIONED BY"),
-            None => return,
+        match missing {
+            Some(n) if input.stage > 0 => Some(format!("{clause} does not contain {}, by which rows were repartitioned", by[n])),
+            Some(n) => Some(format!("{clause} does not contain {}, by which the source is partitioned", by[n])),
+            // Behind a repartition without keys one task has all rows.
+            None if by.is_empty() && input.stage == 0 => {
+                Some(format!("{clause}, and the source does not say what it is PARTITIONED BY"))
+            }
+            None => None,
+        }
+    }
+
+    /// Rows by those of `keys` that are no times: windows come and go, so rows are told apart by what stays. Gives these; `None`
+    /// where it cannot be, and one task has to see all partitions.
+    fn repartition(
+        &mut self,
+        input: Stream,
+        keys: &[Expr],
+        schema: &DFSchemaRef,
+        reason: String,
+        owner: &str,
+    ) -> Result<(Stream, Option<Vec<Expr>>)> {
+        if !self.repartitions {
+            self.single.get_or_insert(reason);
+            return Ok((input, None));
+        }
+        let is_time = |key: &&Expr| facts::time(key, schema, &input.facts).is_some() || facts::session(key).is_some();
+        let keys: Vec<Expr> = keys.iter().filter(|key| !is_time(key)).cloned().collect();
+        let of_column = |column: usize| {
+            let is = |key: &Expr| matches!(facts::strip(key), Expr::Column(c) if schema.maybe_index_of_column(c) == Some(column));
+            keys.iter().position(is)
         };
-        self.single.get_or_insert(reason);
+        let columns = input.facts.iter().enumerate();
+        let facts = columns.map(|(i, fact)| Fact { partition: of_column(i), ..fact.clone() }).collect();
+        let partitioned_by = keys.iter().map(|key| readable(&key.schema_name().to_string())).collect();
+        let identity = Identity { what: What::Repartition(positional(&keys, schema)?), inputs: vec![input.edge] };
+        let op = Op::Repartition { schema: schema.clone(), keys: keys.clone(), reason };
+        let edge = self.step(identity, op, owner);
+        Ok((Stream { edge, facts, partitioned_by, stage: input.stage + 1, update: None }, Some(keys)))
     }
 
     /// The step of an identity. Over runs a step is known by its own text and those of all that feed it, down to the tables:
@@ -284,7 +353,12 @@ impl<'a> Steps<'a> {
                 text.push_str(&canonical_table(table));
             }
             for edge in &inputs {
-                let _ = write!(text, "\n<- {:?} {}", edge.port, steps[edge.from].identity);
+                // Where its rows come by is no part of what a step computes.
+                let from = match &steps[edge.from] {
+                    Step { op: Op::Repartition { .. }, inputs, .. } => inputs[0],
+                    _ => *edge,
+                };
+                let _ = write!(text, "\n<- {:?} {}", from.port, steps[from.from].identity);
             }
             steps.push(Step { op, inputs, owner: owner.to_owned(), identity: digest(&text) });
             steps.len() - 1
@@ -308,6 +382,7 @@ impl What {
             }
             Self::Over(calls) => format!("over {}", list(calls)),
             Self::Union => "union".to_owned(),
+            Self::Repartition(keys) => format!("repartition by {}", list(keys)),
         }
     }
 }
@@ -339,8 +414,13 @@ fn union_facts(a: Stream, b: Stream) -> Stream {
         origin: facts::Origin::Value,
     });
     let facts = facts.collect();
-    let partitioned_by = if same_key { a.partitioned_by } else { Vec::new() };
-    Stream { edge: a.edge, facts, partitioned_by, update: None }
+    let partitioned_by = match same_key {
+        true => a.partitioned_by,
+        false if a.stage == 0 => Vec::new(),
+        // No column holds it: whoever has keys needs another repartition.
+        false => vec!["the same on both sides of UNION ALL".to_owned()],
+    };
+    Stream { edge: a.edge, facts, partitioned_by, stage: a.stage, update: None }
 }
 
 /// The expressions with columns by position and without names.

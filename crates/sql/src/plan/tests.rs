@@ -3,6 +3,7 @@
 mod graphs;
 mod modes;
 mod refusals;
+mod stages;
 
 use std::sync::Arc;
 
@@ -41,6 +42,11 @@ impl Connectors for Fake {
             options: Options::of(&[("connector", "bus"), ("topic", &topic)]),
             location: table.location,
         }))
+    }
+
+    fn repartition(&self, sources: &[&Table], _sinks: &[&Table]) -> Result<Option<Options>> {
+        let on_bus = sources.iter().all(|table| table.options.get("repartitions").is_some());
+        Ok(on_bus.then(|| Options::of(&[("connector", "bus")])))
     }
 
     fn source(&self, _node: &SourceNode, _context: &Context) -> Result<Arc<dyn Source>> {

@@ -24,8 +24,8 @@ pub(in crate::kafka) struct Bus {
     pub config: Config,
     /// The sinks: place in the graph, options, key.
     pub sinks: Vec<(NodeId, Config, Key)>,
-    /// How each of them encodes its rows.
-    pub encoders: Vec<RowEncoder>,
+    /// How each of them encodes its rows; `None`: it is a repartition topic.
+    pub encoders: Vec<Option<RowEncoder>>,
     /// The sources: place among the graph's sources, place in the graph, options.
     pub sources: Vec<(usize, NodeId, Config)>,
 }
@@ -44,7 +44,8 @@ impl Bus {
                 same_bus((&first.table.name, theirs), (&node.table.name, &config))?;
             }
             first = first.or(Some(node));
-            encoders.push(RowEncoder::connect(node, context).map_err(of_table)?);
+            let encoder = (!config.is_repartition).then(|| RowEncoder::connect(node, context)).transpose();
+            encoders.push(encoder.map_err(of_table)?);
             sinks.push((id, config, key));
         }
         let (Some(first), Some((_, config, _))) = (first, sinks.first()) else { return Ok(None) };

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
+use riverrun_engine::journal::Stop;
 use riverrun_engine::{Error, Result};
 
 use super::entries::Offsets;
@@ -22,10 +23,19 @@ pub(super) struct Fence {
 #[derive(Default)]
 struct State {
     metadata: Option<Arc<ConsumerGroupMetadata>>,
-    /// This instance's tasks, and where their epochs stand in the journal.
-    owned: BTreeMap<u32, Offsets>,
+    /// This instance's tasks, and where their epochs stand.
+    owned: BTreeMap<u32, Stands>,
     /// Tasks of the last commit, until its outcome is known.
     committing: Vec<u32>,
+}
+
+/// Where the epochs of a task stand.
+#[derive(Default)]
+struct Stands {
+    /// In the journal.
+    journal: Offsets,
+    /// In the repartition topics that it reads, by source and partition: where they ended.
+    inputs: BTreeMap<(usize, u32), Offsets>,
 }
 
 impl Fence {
@@ -43,7 +53,7 @@ impl Fence {
 
     /// The task is this instance's.
     pub fn open(&self, task: u32, offsets: Offsets) {
-        lock(&self.state).owned.insert(task, offsets);
+        lock(&self.state).owned.insert(task, Stands { journal: offsets, inputs: BTreeMap::new() });
     }
 
     /// The task is not this instance's any more.
@@ -83,15 +93,24 @@ impl Fence {
         }
     }
 
-    /// The next epoch of a task stands there.
-    pub fn push(&self, task: u32, epoch: u64, offset: i64) {
-        if let Some(offsets) = lock(&self.state).owned.get_mut(&task) {
-            offsets.push(epoch, offset);
+    /// The next epoch of a task stands there in the journal, and ended there in repartition topics.
+    pub fn push(&self, task: u32, epoch: u64, offset: i64, inputs: &[Stop]) {
+        if let Some(stands) = lock(&self.state).owned.get_mut(&task) {
+            stands.journal.push(epoch, offset);
+            for end in inputs {
+                stands.inputs.entry((end.source, end.partition)).or_default().push(epoch, end.offset);
+            }
         }
     }
 
-    /// Forgets where epochs of a task stand, up to this one; the offset of the last of them.
-    pub fn take_to(&self, task: u32, epoch: u64) -> Option<i64> {
-        lock(&self.state).owned.get_mut(&task).and_then(|offsets| offsets.take_to(epoch))
+    /// Forgets where epochs of a task stand, up to this one: where the last of them stands in the journal, and where it ended in
+    /// repartition topics.
+    pub fn take_to(&self, task: u32, epoch: u64) -> (Option<i64>, Vec<Stop>) {
+        let mut state = lock(&self.state);
+        let Some(stands) = state.owned.get_mut(&task) else { return Default::default() };
+        let ended = |(&(source, partition), offsets): (&(usize, u32), &mut Offsets)| {
+            Some(Stop { source, partition, offset: offsets.take_to(epoch)? })
+        };
+        (stands.journal.take_to(epoch), stands.inputs.iter_mut().filter_map(ended).collect())
     }
 }

@@ -1,7 +1,8 @@
 //! The consumer group of a pipeline: what its offsets say, and which partitions its instances share.
 //!
 //! The *lead* topic is the one with the most partitions. Instances share its partitions, and with partition p go the tasks p,
-//! p + n, p + 2n …: of n partitions there are at most n tasks, unless a source that is not on Kafka has more.
+//! p + n, p + 2n …: there are more than n tasks where rows are repartitioned, or a source that is not on Kafka has
+//! more partitions.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use crate::kafka::topic::{asker, resolve};
 /// A pipeline's consumer group.
 #[derive(Clone)]
 pub(super) struct Group {
-    /// The options of the lead source, by which the cluster is reached.
+    /// The options of the declared source with the most partitions, by which the cluster is reached.
     pub config: Config,
     /// The lead topic.
     pub topic: String,
@@ -33,22 +34,28 @@ pub(super) struct Group {
 impl Group {
     /// Finds the topics of a graph's Kafka sources, given with their places among all sources; `None`: there are none.
     pub fn find(sources: &[(usize, NodeId, Config)]) -> Result<Option<Self>> {
-        let mut lead: Option<(usize, String, u32)> = None;
+        let mut lead: Option<(String, u32)> = None;
+        // What is set for the group is set with a table that the script declares.
+        let mut declared: Option<(&Config, u32)> = None;
         let mut found = Vec::new();
-        for (i, (_, _, config)) in sources.iter().enumerate() {
+        for (_, _, config) in sources {
             let topics = resolve(&asker(config)?, config)?;
             for (topic, count) in &topics {
-                if lead.as_ref().is_none_or(|(_, _, most)| count > most) {
-                    lead = Some((i, topic.clone(), *count));
+                if lead.as_ref().is_none_or(|(_, most)| count > most) {
+                    lead = Some((topic.clone(), *count));
+                }
+                if !config.is_repartition && declared.is_none_or(|(_, most)| *count > most) {
+                    declared = Some((config, *count));
                 }
             }
             found.push(topics);
         }
-        let Some((lead, topic, partitions)) = lead else { return Ok(None) };
-        let config = sources[lead].2.clone();
+        let (Some((topic, partitions)), Some((config, _))) = (lead, declared) else { return Ok(None) };
+        let config = config.clone();
         let (mut places, mut kept) = (Vec::new(), Vec::new());
         for ((index, node, theirs), topics) in sources.iter().zip(found) {
-            if theirs.group != config.group {
+            // Tasks that read a repartition topic are the group's as all others.
+            if theirs.group != config.group && !theirs.is_repartition {
                 continue;
             }
             kept.push(*node);
@@ -76,12 +83,11 @@ impl Group {
         Ok(list)
     }
 
-    /// The partitions that hold the input of these tasks, of all sources.
-    pub fn inputs_of(&self, tasks: &[u32], count: u32) -> TopicPartitionList {
+    /// The partitions of these places (source, partition), where their offsets are kept under this group.
+    pub fn inputs<'a>(&self, places: impl Iterator<Item = &'a (usize, u32)>) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for (topic, partition) in self.places.iter().flatten() {
-            // A single task reads all partitions.
-            if count == 1 || tasks.contains(&partition.unsigned_abs()) {
+        for (source, partition) in places {
+            if let Some((topic, partition)) = self.places.get(*source).and_then(|of| of.get(*partition as usize)) {
                 list.add_partition(topic, *partition);
             }
         }

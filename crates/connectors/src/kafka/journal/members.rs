@@ -51,8 +51,8 @@ pub(super) struct Members {
     joined: Stopwatch,
     /// Whether the group takes it for replaced, and that is not looked into yet.
     fenced: bool,
-    /// How many tasks there are.
-    tasks: u32,
+    /// By task: the places (source, partition) that it reads.
+    tasks: Vec<Vec<(usize, u32)>>,
     /// Tasks that were assigned.
     assigned: BTreeSet<u32>,
     /// Partitions that were revoked, and their tasks that are not released yet.
@@ -68,13 +68,14 @@ impl Members {
     pub fn join(
         group: Group,
         (instance, owner): (&str, &str),
-        tasks: u32,
+        tasks: &[Vec<(usize, u32)>],
         fence: Arc<Fence>,
         journal: (Config, String),
     ) -> Result<Self> {
         let consumer = member(&group, instance, &fence)?;
         let (assigned, revoked) = (BTreeSet::new(), BTreeMap::new());
-        let (instance, owner, joined, fenced) = (instance.to_owned(), owner.to_owned(), Stopwatch::start(), false);
+        let (instance, owner, tasks) = (instance.to_owned(), owner.to_owned(), tasks.to_vec());
+        let (joined, fenced) = (Stopwatch::start(), false);
         let (reader, leaving, empty) = (None, false, false);
         Ok(Self {
             group,
@@ -157,7 +158,7 @@ impl Members {
     }
 
     fn changes(&mut self) -> Vec<Change> {
-        let (group, count) = (self.group.clone(), self.tasks);
+        let (group, count) = (self.group.clone(), self.tasks.len() as u32);
         let tasks_of = |partitions: &[i32]| partitions.iter().flat_map(|p| group.tasks_of(*p, count)).collect::<Vec<u32>>();
         let told = std::mem::take(&mut *lock(&self.consumer.context().told));
         let mut changes = Vec::new();
@@ -201,7 +202,7 @@ impl Members {
 
     /// Waits until no offset of these tasks' input hangs on an open transaction: an earlier owner's commit.
     fn await_stable(&self, tasks: &[u32]) -> Result<()> {
-        let list = self.group.inputs_of(tasks, self.tasks);
+        let list = self.group.inputs(tasks.iter().filter_map(|task| self.tasks.get(*task as usize)).flatten());
         let what = "committed offsets";
         let found = self.consumer.committed_offsets(list, QUESTION).map_err(|e| self.group.error(&e, what))?;
         match found.elements().iter().find_map(|place| place.error().err()) {
@@ -282,7 +283,7 @@ impl Membership for Members {
     }
 
     fn leave(&mut self) -> Result<bool> {
-        if self.assigned.len() as u32 >= self.tasks && !self.leaving {
+        if self.assigned.len() >= self.tasks.len() && !self.leaving {
             // Nobody else is there. The group remembers this member for a while: started again, it need not wait.
             return Ok(true);
         }

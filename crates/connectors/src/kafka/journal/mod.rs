@@ -47,10 +47,18 @@ use self::fence::Fence;
 use self::group::Group;
 use self::members::Members;
 use self::read::Reader;
-use self::topic::JournalTopic;
+use self::topic::OwnTopic;
 use super::config::Config;
-use super::rows::Writer;
+use super::rows::{Row, Writer};
 use super::topic::create_if_missing;
+
+/// An epoch that was sent.
+struct Sent {
+    task: u32,
+    epoch: u64,
+    /// Where it ended in repartition topics.
+    inputs: Vec<Stop>,
+}
 
 /// A pipeline's journal on Kafka.
 pub(super) struct KafkaJournal {
@@ -59,7 +67,9 @@ pub(super) struct KafkaJournal {
     /// Names this run.
     owner: String,
     config: Config,
-    topic: JournalTopic,
+    topic: OwnTopic,
+    /// Repartition topics, by their places among the graph's sources.
+    repartitions: BTreeMap<usize, OwnTopic>,
     takes: Vec<NodeId>,
     writers: Vec<Writer>,
     /// Where the sources are on Kafka.
@@ -67,8 +77,8 @@ pub(super) struct KafkaJournal {
     fence: Arc<Fence>,
     /// Since it was taken over.
     transactions: Option<Transactions>,
-    /// The epochs (task, number) of the last transaction, until its outcome is known.
-    sent: Vec<(u32, u64)>,
+    /// The epochs of the last transaction, until its outcome is known.
+    sent: Vec<Sent>,
     /// Whether that must be looked up before anything is sent.
     doubtful: bool,
 }
@@ -77,15 +87,33 @@ impl KafkaJournal {
     /// Finds the sinks' topics, or creates them.
     pub fn connect(bus: Bus) -> Result<Self> {
         let (mut takes, mut writers) = (Vec::new(), Vec::new());
+        let repartitions = repartition_topics(&bus)?;
         for ((id, config, key), rows) in bus.sinks.into_iter().zip(bus.encoders) {
             takes.push(id);
-            writers.push(Writer::new(create_if_missing(&config)?, key, rows));
+            writers.push(match rows {
+                Some(rows) => Writer::new(create_if_missing(&config)?, key, rows),
+                None => Writer::ready(config.topics.one().unwrap_or_default().to_owned()),
+            });
         }
-        let topic = JournalTopic::new(format!("riverrun-{}-journal", bus.pipeline), &bus.config)?;
+        let topic = OwnTopic::new(format!("riverrun-{}-journal", bus.pipeline), &bus.config)?;
         let group = Group::find(&bus.sources)?;
         let Bus { pipeline, instance, owner, config, .. } = bus;
         let (fence, transactions, sent, doubtful) = (Arc::default(), None, Vec::new(), false);
-        Ok(Self { pipeline, instance, owner, config, topic, takes, writers, group, fence, transactions, sent, doubtful })
+        Ok(Self {
+            pipeline,
+            instance,
+            owner,
+            config,
+            topic,
+            repartitions,
+            takes,
+            writers,
+            group,
+            fence,
+            transactions,
+            sent,
+            doubtful,
+        })
     }
 
     /// A pipeline's name has no colon, since it is part of topics' names: so ids differ where names do.
@@ -169,7 +197,8 @@ impl KafkaJournal {
                 return Ok(self.remember(stands));
             }
         }
-        let Some((task, epoch)) = self.sent.first().copied().filter(|_| self.doubtful) else {
+        let first = self.sent.first().map(|sent| (sent.task, sent.epoch));
+        let Some((task, epoch)) = first.filter(|_| self.doubtful) else {
             self.doubtful = false;
             self.sent.clear();
             return Ok(Vec::new());
@@ -178,7 +207,7 @@ impl KafkaJournal {
         let found = self.reader()?.read(partition..partition + 1)?;
         self.doubtful = false;
         let sent = std::mem::take(&mut self.sent);
-        Ok(if found.has(task, epoch) { sent } else { Vec::new() })
+        Ok(if found.has(task, epoch) { sent.iter().map(|sent| (sent.task, sent.epoch)).collect() } else { Vec::new() })
     }
 
     /// What the group knows this instance by, where there is a group.
@@ -217,18 +246,24 @@ impl KafkaJournal {
         for chunk in stands.chunk_by(|a, b| a.0 == b.0) {
             by_partition.insert(chunk[0].0, chunk.iter().map(|(_, offset)| *offset).collect::<Vec<_>>().into_iter());
         }
-        for (task, epoch) in &self.sent {
+        for Sent { task, epoch, inputs } in &self.sent {
             if let Some(offset) = by_partition.get_mut(&partition_of(*task)).and_then(Iterator::next) {
-                self.fence.push(*task, *epoch, offset);
+                self.fence.push(*task, *epoch, offset, inputs);
             }
         }
-        std::mem::take(&mut self.sent)
+        std::mem::take(&mut self.sent).iter().map(|sent| (sent.task, sent.epoch)).collect()
     }
 
     /// Sends epochs in one transaction and commits it.
     fn commit_new(&mut self, epochs: &[&Epoch]) -> Result<()> {
         let member = self.member(self.fence.enter(epochs.iter().map(|epoch| epoch.record.task).collect())?)?;
-        self.sent = epochs.iter().map(|epoch| (epoch.record.task, epoch.record.epoch)).collect();
+        let repartitioned = |end: &&Stop| self.repartitions.contains_key(&end.source);
+        let sent = |epoch: &&Epoch| Sent {
+            task: epoch.record.task,
+            epoch: epoch.record.epoch,
+            inputs: epoch.ends.iter().filter(repartitioned).copied().collect(),
+        };
+        self.sent = epochs.iter().map(sent).collect();
         let ends = epochs.iter().flat_map(|epoch| &epoch.ends);
         let stands = self.transact(member, ends, |transactions, topic, writers| {
             for epoch in epochs {
@@ -271,10 +306,10 @@ impl Journal for KafkaJournal {
         Ok(recorded)
     }
 
-    fn join(&mut self, tasks: u32) -> Result<Option<Box<dyn Membership>>> {
+    fn join(&mut self, tasks: &[Vec<(usize, u32)>]) -> Result<Option<Box<dyn Membership>>> {
         let Some(group) = self.group.clone() else { return Ok(None) };
         if self.topic.find()?.is_none() {
-            self.topic.ensure(tasks)?;
+            self.topic.ensure(tasks.len() as u32)?;
             self.take_over()?;
         }
         let journal = (self.config.clone(), self.topic.name.clone());
@@ -320,11 +355,29 @@ impl Journal for KafkaJournal {
     }
 
     fn truncate(&mut self, task: u32, epoch: u64) -> Result<()> {
-        if let Some(offset) = self.fence.take_to(task, epoch) {
+        let (offset, inputs) = self.fence.take_to(task, epoch);
+        if let Some(offset) = offset {
             self.topic.cut(&[(partition_of(task), offset + 1)]);
+        }
+        // What is before the oldest checkpoint of who reads it, nobody reads again.
+        for end in inputs {
+            if let Some(topic) = self.repartitions.get_mut(&end.source) {
+                topic.cut(&[(end.partition as i32, end.offset)]);
+            }
         }
         Ok(())
     }
+}
+
+/// Finds the repartition topics of a pipeline, or creates them; by source.
+fn repartition_topics(bus: &Bus) -> Result<BTreeMap<usize, OwnTopic>> {
+    let mut found = BTreeMap::new();
+    for (index, _, config) in bus.sources.iter().filter(|(_, _, config)| config.is_repartition) {
+        let mut topic = OwnTopic::new(config.topics.one().unwrap_or_default().to_owned(), config)?;
+        topic.ensure_partitions()?;
+        found.insert(*index, topic);
+    }
+    Ok(found)
 }
 
 fn ready(transactions: &mut Option<Transactions>) -> Result<&mut Transactions> {
@@ -340,8 +393,8 @@ fn send_rows(transactions: &mut Transactions, writer: &Writer, output: &EpochOut
     for batch in &output.batches {
         let records = writer.records(batch).map_err(place)?;
         for row in 0..batch.rows.num_rows() {
-            let (key, payload) = records.row(row);
-            let record = BaseRecord { key, payload, ..BaseRecord::to(&writer.topic) };
+            let Row { key, payload, partition } = records.row(row);
+            let record = BaseRecord { key, payload, partition, ..BaseRecord::to(&writer.topic) };
             transactions.send(record).map_err(|e| place(e.within(records.place(row))))?;
         }
     }

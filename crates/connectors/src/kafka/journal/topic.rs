@@ -1,4 +1,5 @@
-//! The journal's topic: created as it must be, looked at before it is used, cut off at its beginning.
+//! Topics that are a pipeline's own, the journal's and those of repartitions: created as they must be, looked at before they are
+//! used, cut off at their beginning.
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
@@ -9,9 +10,9 @@ use riverrun_engine::{Error, Result};
 
 use crate::kafka::client::{Callbacks, classify};
 use crate::kafka::config::Config;
-use crate::kafka::topic::{admin, asker, block_on, create, partitions};
+use crate::kafka::topic::{admin, asker, await_created, block_on, create, partitions};
 
-/// What the topic must be set to: nothing goes that we have not cut off, and no replica leads that lacks records.
+/// What such a topic must be set to: nothing goes that we have not cut off, and no replica leads that lacks records.
 const SETTINGS: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "-1"),
@@ -23,7 +24,7 @@ const SETTINGS: [(&str, &str); 4] = [
 const LEFT_ALONE: u64 = 30_000_000_000;
 
 /// The topic, for its administration.
-pub(super) struct JournalTopic {
+pub(super) struct OwnTopic {
     pub name: String,
     config: Config,
     admin: AdminClient<Callbacks>,
@@ -36,7 +37,7 @@ pub(super) struct JournalTopic {
     failed: Option<Stopwatch>,
 }
 
-impl JournalTopic {
+impl OwnTopic {
     pub fn new(name: String, config: &Config) -> Result<Self> {
         let (admin, options) = admin(config)?;
         Ok(Self { name, config: config.clone(), admin, options, looked: false, told: false, failed: None })
@@ -62,8 +63,7 @@ impl JournalTopic {
         for (name, value) in SETTINGS {
             let is = found.get(name).and_then(|entry| entry.value.as_deref());
             if is.is_some_and(|is| is != value) {
-                let what =
-                    format!("topic '{}' has {name}={}, and a journal needs {name}={value}", self.name, is.unwrap_or_default());
+                let what = format!("topic '{}' has {name}={}, and needs {name}={value}", self.name, is.unwrap_or_default());
                 return Err(Error::permanent(what).hint("set it back (kafka-configs.sh --alter), if no record is lost yet"));
             }
         }
@@ -87,6 +87,25 @@ impl JournalTopic {
                     .hint("it is of an earlier life of the pipeline: delete it, or use another pipeline.name"))
             }
         }
+    }
+
+    /// Makes sure that it is there as a repartition topic, with as many partitions as its options say.
+    pub fn ensure_partitions(&mut self) -> Result<()> {
+        let said = self.config.partitions;
+        let count = match self.find()? {
+            Some(count) => count,
+            None => {
+                create(&self.config, &self.name, said, &SETTINGS.map(|(name, value)| (name, value.to_owned())))?;
+                await_created(&asker(&self.config)?, &self.config, &self.name)? as i32
+            }
+        };
+        if count == said {
+            return Ok(());
+        }
+        let what = format!("topic '{}' has {count} partitions, and repartition.partitions is {said}", self.name);
+        Err(Error::invalid(what).hint(format!(
+            "keys would move between tasks: SET repartition.partitions = '{count}', or another pipeline.name to begin anew"
+        )))
     }
 
     /// Removes what stands before these offsets, by partition. What cannot be removed stays until a later call, which is told

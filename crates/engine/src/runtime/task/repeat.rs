@@ -128,6 +128,7 @@ impl Task {
         let ended = self.inputs.iter().all(|input| input.ended);
         self.move_watermarks(MIN_TIME, ended);
         self.clock = record.clock;
+        self.dataflow.set_clock(record.clock);
         self.pass(true)?;
         Ok(Progress::Worked)
     }

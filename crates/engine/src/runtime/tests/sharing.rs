@@ -109,7 +109,7 @@ impl Journal for Bus {
         Ok(Recorded { genesis: self.1.lock().unwrap().genesis.clone(), records: Vec::new() })
     }
 
-    fn join(&mut self, _: u32) -> Result<Option<Box<dyn Membership>>> {
+    fn join(&mut self, _: &[Vec<(usize, u32)>]) -> Result<Option<Box<dyn Membership>>> {
         Ok(Some(Box::new(Member(self.0, self.1.clone()))))
     }
 

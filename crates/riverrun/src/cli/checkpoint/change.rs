@@ -1,6 +1,7 @@
 //! `riverrun checkpoint restore` and `reset`.
 
-use riverrun_engine::checkpoint::{At, Chosen, Storage, choose, copy, reset as begin_anew};
+use riverrun_engine::checkpoint::{At, Chosen, Manifest, Storage, choose, copy, reset as begin_anew};
+use riverrun_engine::graph::Exchange;
 use riverrun_engine::journal::{LocalJournal, new_lineage};
 use riverrun_engine::time::{Clock, SystemClock};
 use riverrun_engine::{Error, Result};
@@ -46,6 +47,12 @@ pub fn reset(place: &PlaceArgs, to: Moment, yes: bool) -> Result<()> {
         && chosen.manifests.len() > 1
     {
         return Err(Error::invalid("epochs are numbered by task, and there are several tasks").hint("name a time"));
+    }
+    let repartitions = |manifest: &Manifest| manifest.operators.iter().any(|o| o.identity.starts_with(Exchange::PREFIX));
+    if chosen.manifests.iter().any(repartitions) {
+        let what = format!("{} repartitions: what lies in its topics is of a later time than these checkpoints", place.pipeline);
+        return Err(Error::invalid(what)
+            .hint("to read its past again, SET another pipeline.name, and starting_offsets to the time to begin with"));
     }
     println!("{} in {}: the next start begins a new life from", place.pipeline, place.location);
     tell(&chosen);
