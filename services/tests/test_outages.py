@@ -183,3 +183,44 @@ def test_for_a_while(everything, store, services, riverrun, tmp_path, kind, seco
         said = run.said()
     everything.check(expected)
     assert said.count("trying again until it passes") <= 3, f"told once by each of those who were in trouble: {said}"
+
+
+def test_cassandra_is_away_at_the_start(everything, services, riverrun, tmp_path):
+    """Alerts come, and it gets its rows when it is there."""
+    sample = transactions.close_windows(transactions.generate(riverrun, tmp_path / "transactions.jsonl", 5000))
+    expected = transactions.Expected(sample)
+    services.run("kill", "cassandra")
+    try:
+        with Run(riverrun, everything.script(), tmp_path, **everything.variables()) as run:
+            run.started()
+            everything.send(sample)
+            until(lambda: len(everything.avro_rows("fraud-alerts")) == len(expected.alerts()), 60, run.said)
+            run.wait_for("trying again until it passes", times=2)
+            services.run("start", "cassandra")
+            until(lambda: everything.same(expected), 120, run.said)
+            assert run.stop() == 0, run.said()
+            assert run.said().count("trying again until it passes") == 2, "told once by each of two tables"
+    finally:
+        services.run("start", "cassandra")
+    everything.check(expected)
+
+
+@pytest.mark.parametrize("status", [503, 500, None])
+def test_the_store_is_away_at_the_start(everything, store, riverrun, tmp_path, status):
+    """It is waited for, with what it is asked said once; what is wrong with the table ends the run all the same."""
+    sample = transactions.close_windows(transactions.generate(riverrun, tmp_path / "transactions.jsonl", 5000))
+    expected = transactions.Expected(sample)
+    everything.send(sample)
+    variables = everything.variables(DATA_DIR=tmp_path / "data")
+    script = transactions.TRANSACTIONS.read_text()  # checkpoints on disk: the lake alone is away
+    with Run(riverrun, script, tmp_path, **variables) as run:
+        with store.trouble(share=1.0, status=status):
+            run.wait_for("trying again until it passes")
+            assert "sink lake" in run.said()
+            time.sleep(10)
+            assert run.process.poll() is None, run.said()
+        run.started()
+        wait_until_read(run, 5000 + transactions.CLOSING, 60)
+        assert run.stop() == 0, run.said()
+        assert run.said().count("trying again until it passes") == 1, run.said()
+    everything.check(expected)

@@ -88,7 +88,7 @@ impl Program {
         let mut script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(invalid)?;
         let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
         let (data_dir, clock) = (variables.data_dir(), Arc::new(SystemClock));
-        let context = Context { pipeline: stem.clone(), instance: None, data_dir, clock };
+        let context = Context { pipeline: stem.clone(), instance: None, data_dir, clock, bounded: false };
         resolve(&mut script, registry.as_ref(), &context)?;
         let Planned { graph, settings } = plan(&script, registry.as_ref()).map_err(|e| Error::invalid(e.to_string()))?;
         let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;
@@ -126,8 +126,8 @@ impl Program {
             disk: crate::state::open(&self.settings, &self.context)?,
             ..settings
         };
-        let bindings =
-            Bindings::open(&self.graph, self.registry.as_ref(), &self.context, &mut own, settings.checkpoints.is_some())?;
+        let context = Context { bounded: settings.bounded, ..self.context.clone() };
+        let bindings = Bindings::open(&self.graph, self.registry.as_ref(), &context, &mut own, settings.checkpoints.is_some())?;
         if settings.checkpoints.is_some() && bindings.journal.is_none() && location.directory().is_none() {
             tracing::info!(
                 "checkpoints go to {location}; the journal is a local file in {}: keep both, or a start is refused",

@@ -415,7 +415,7 @@ impl Task {
                 _ if ended || input.ended => MAX_TIME,
                 None => MIN_TIME,
                 Some(watermark) => {
-                    let idle = now.saturating_sub(input.last_data) > input.idle;
+                    let idle = now.saturating_sub(input.last_data) > input.idle && !input.reader.holds();
                     let before = watermark.current();
                     if idle {
                         watermark.lift(input.newest.load(Relaxed));
