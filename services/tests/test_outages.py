@@ -156,7 +156,7 @@ def store(everything, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "seconds"), LENGTHS)
 def test_for_a_while(everything, store, services, riverrun, tmp_path, kind, seconds):
-    sample = transactions.generate(riverrun, tmp_path / "transactions.jsonl", RATE * (BEFORE + seconds + AFTER))
+    sample = transactions.generate(riverrun, tmp_path / "transactions.jsonl", RATE * (BEFORE + seconds + AFTER), fraud=0.1)
     transactions.close_windows(sample)
     expected = transactions.Expected(sample)
     wanted = expected.alerts()

@@ -31,8 +31,9 @@ SPENDING = """SELECT user_id, category, time_bucket(INTERVAL '5 minutes', timest
 FLAGGED = """WITH p AS (SELECT a.*, b.timestamp AS pt, b.location AS pl FROM t a LEFT JOIN t b
     ON a.user_id = b.user_id AND b.timestamp <= a.timestamp AND b.seq < a.seq
     QUALIFY row_number() OVER (PARTITION BY a.seq ORDER BY b.timestamp DESC NULLS LAST, b.seq DESC) = 1),
-  m AS (SELECT *, epoch(timestamp) - epoch(pt) AS dt, 2 * 6371 * asin(least(1, sqrt(pow(sin(radians(location.lat - pl.lat) / 2), 2)
-    + cos(radians(location.lat)) * cos(radians(pl.lat)) * pow(sin(radians(location.lon - pl.lon) / 2), 2)))) AS km FROM p),
+  m AS (SELECT *, epoch(timestamp) - epoch(pt) AS dt, CASE WHEN location.lat - pl.lat IS NOT NULL THEN
+    2 * 6371 * asin(least(1, sqrt(pow(sin(radians(location.lat - pl.lat) / 2), 2)
+    + cos(radians(location.lat)) * cos(radians(pl.lat)) * pow(sin(radians(location.lon - pl.lon) / 2), 2)))) END AS km FROM p),
   r AS (SELECT *, CASE WHEN dt > 0 THEN coalesce(km / dt * 3600, 0) ELSE 0 END AS kmh, CASE WHEN dt > 0 AND km / dt * 3600 > 800
     THEN ['IMPOSSIBLE_TRAVEL'] ELSE [] END || CASE WHEN amount > 10000 THEN ['LARGE_AMOUNT'] ELSE [] END
     || CASE WHEN dt < 60 AND km > 50 THEN ['RAPID_CHANGE_OF_PLACE'] ELSE [] END AS reasons FROM m)"""
@@ -42,9 +43,9 @@ ALERT_ROWS = f"""{FLAGGED} SELECT transaction_id, reasons, user_id, merchant, ca
   pl.lat, pl.lon, amount, dt, km, kmh FROM r WHERE len(reasons) > 0"""
 
 
-def generate(riverrun, path, count, users=10_000):
+def generate(riverrun, path, count, users=10_000, fraud=0.01):
     """A file of transactions, in the order in which they are sent."""
-    command = [riverrun, "generate", "transactions", "--count", str(count), "--users", str(users), "--fraud", "0.01", "--out", path]
+    command = [riverrun, "generate", "transactions", "--count", str(count), "--users", str(users), "--fraud", str(fraud), "--out", path]
     subprocess.run(command, check=True, capture_output=True)
     return path
 
