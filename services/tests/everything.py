@@ -120,7 +120,7 @@ class Sender:
 
 def address(run):
     """Where a run answers questions about itself."""
-    return run.started() and re.search(r"http://(127\.0\.0\.1:\d+)", run.said())[1]
+    return run.started() and re.search(r"dashboard on http://(127\.0\.0\.1:\d+)", run.said())[1]
 
 
 def metric(run, name, **labels):
