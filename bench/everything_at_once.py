@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import transactions
-from everything import VERSIONS, Everything, metric
+from everything import VERSIONS, Everything, metric, wait_until_written
 from runs import Run
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +45,7 @@ def until_safe(run, records, servers):
         assert run.process.poll() is None, run.said()
         time.sleep(0.2)
     read, used = time.monotonic() - began, {}
+    wait_until_written(run)
     run.process.terminate()
     while run.process.poll() is None:
         try:

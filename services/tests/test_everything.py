@@ -3,7 +3,7 @@ every sink is DuckDB's, through three versions of the records' schema."""
 
 import pytest
 import transactions
-from everything import VERSIONS, Everything, wait_until_read
+from everything import VERSIONS, Everything, wait_until_read, wait_until_written
 from runs import Run
 
 
@@ -21,6 +21,7 @@ def test_all_at_once(kafka, cassandra, s3, registry, services, riverrun, tmp_pat
             first, last = (count * n // len(VERSIONS) for n in (version, version + 1))
             everything.send(sample, first, last, version)
         wait_until_read(run, count)
-        assert run.stop(300) == 0, run.said()
+        wait_until_written(run)
+        assert run.stop() == 0, run.said()
     rows = everything.check(transactions.Expected(sample))
     print(f"\n{count:,} transactions; each row is DuckDB's: " + ", ".join(f"{n:,} in {sink}" for sink, n in rows.items()))
