@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -14,9 +15,10 @@ HEADER = struct.Struct(">BBhBi")
 
 
 class Proxy:
-    """Listens on a free port of `host`. Of what goes over TLS it understands nothing: `frames=False`."""
+    """Listens on a port of `host`, a free one if none is given. Of what goes over TLS it understands nothing: `frames=False`; with
+    `tls` (certificate and key) clients speak TLS with it, and it in the clear with the node."""
 
-    def __init__(self, address, host="127.0.0.1", frames=True, slow=0.0):
+    def __init__(self, address, host="127.0.0.1", frames=True, slow=0.0, port=0, tls=None):
         self.node = (address.split(":")[0], int(address.split(":")[1]))
         self.slow = slow
         self.most = 0
@@ -28,7 +30,11 @@ class Proxy:
         """The ids of those that are."""
         self.lock = threading.Lock()
         # On all addresses: the client finds the node's own, 127.0.0.1, besides the one that it was given.
-        self.listener = socket.create_server(("", 0))
+        self.listener = socket.create_server(("", port))
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.listener = context.wrap_socket(self.listener, server_side=True)
         self.address = f"{host}:{self.listener.getsockname()[1]}"
         self.frames = frames
         self.sockets = []
@@ -38,6 +44,11 @@ class Proxy:
         while True:
             try:
                 client, _ = self.listener.accept()
+            except (ssl.SSLError, ConnectionError):
+                continue
+            except OSError:
+                return
+            try:
                 node = socket.create_connection(self.node)
             except OSError:
                 return
@@ -47,6 +58,8 @@ class Proxy:
             threading.Thread(target=answers, args=(node, client), daemon=True).start()
 
     def close(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # who waits in accept would keep it open
         self.listener.close()
         for connection in self.sockets:
             with contextlib.suppress(OSError):

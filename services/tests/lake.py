@@ -1,8 +1,11 @@
 """Delta tables in the object store, as clients that are not ours see them; and a store that fails on purpose."""
 
+import contextlib
 import http.client
 import random
+import socket
 import threading
+import time
 import uuid
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,11 +52,12 @@ def once(ids, expected):
 
 
 class Troubled:
-    """An HTTP server before the store that answers 503 to a part of the requests, half of them after the store has carried them out."""
+    """An HTTP server before the store that answers 503 to a part of the requests, half of them after the store has carried them out.
+    `status`: another answer; None: the connection is cut. `delay`: so long (seconds) each request waits."""
 
     def __init__(self, endpoint, share, seed=1):
         store, chance = urlsplit(endpoint), random.Random(seed)
-        self.share, self.before, self.after = share, 0, 0
+        self.share, self.status, self.delay, self.before, self.after, self.slowed = share, 503, 0.0, 0, 0, 0
         troubled = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,10 +65,13 @@ class Troubled:
 
             def handle_one(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if troubled.delay:
+                    troubled.slowed += 1
+                    time.sleep(troubled.delay)
                 draw = chance.random()
                 if draw < troubled.share / 2:
                     troubled.before += 1
-                    return self.slow_down()
+                    return self.refuse()
                 connection = http.client.HTTPConnection(store.hostname, store.port, timeout=60)
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
@@ -75,7 +82,7 @@ class Troubled:
                 connection.close()
                 if draw < troubled.share:
                     troubled.after += 1
-                    return self.slow_down()
+                    return self.refuse()
                 self.send_response_only(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("connection", "transfer-encoding", "content-length"):
@@ -85,9 +92,13 @@ class Troubled:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def slow_down(self):
-                content = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-                self.send_response_only(503)
+            def refuse(self):
+                if troubled.status is None:
+                    self.close_connection = True
+                    return self.connection.shutdown(socket.SHUT_RDWR)
+                told = {500: ("InternalError", "We encountered an internal error.")}.get(troubled.status, ("SlowDown", "Reduce your request rate."))
+                content = b"<Error><Code>%b</Code><Message>%b</Message></Error>" % tuple(word.encode() for word in told)
+                self.send_response_only(troubled.status)
                 self.send_header("Content-Length", str(0 if self.command == "HEAD" else len(content)))
                 self.end_headers()
                 if self.command != "HEAD":
@@ -99,8 +110,18 @@ class Troubled:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None  # clients may go while they are answered
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @contextlib.contextmanager
+    def trouble(self, share=0.0, status=503, delay=0.0):
+        """Trouble for a while."""
+        self.share, self.status, self.delay = share, status, delay
+        try:
+            yield
+        finally:
+            self.share, self.delay = 0.0, 0.0
 
     def close(self):
         self.server.shutdown()

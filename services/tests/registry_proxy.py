@@ -3,7 +3,6 @@
 import base64
 import http.server
 import ssl
-import subprocess
 import threading
 import time
 import urllib.error
@@ -85,14 +84,3 @@ class Door:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
-
-
-def certificate(folder):
-    """A certificate for localhost that nobody knows, and its key."""
-    key, certificate = folder / "door.key", folder / "door.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", certificate, *names],
-        check=True, capture_output=True,
-    )
-    return certificate, key

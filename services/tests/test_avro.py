@@ -10,12 +10,13 @@ import uuid
 
 import pytest
 import requests
+from certificate import certificate
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from kafka_clients import PATIENCE, new_topic, read_bytes
-from registry_proxy import Door, certificate
+from registry_proxy import Door
 from runs import TRANSACTIONS, Run, bounded, rows, until
 
 
@@ -65,14 +66,14 @@ class Writer:
         self.producer, self.topic = Producer(client(kafka)), topic
         self.registry = SchemaRegistryClient({"url": url})
 
-    def send(self, schema, *values):
+    def send(self, schema, *values, **more):
         serializer = AvroSerializer(self.registry, json.dumps(schema))
         context = SerializationContext(self.topic, MessageField.VALUE)
-        self.send_bytes(*[serializer(value, context) for value in values])
+        self.send_bytes(*[serializer(value, context) for value in values], **more)
 
-    def send_bytes(self, *values):
+    def send_bytes(self, *values, **more):
         for value in values:
-            self.producer.produce(self.topic, value, "some-key")
+            self.producer.produce(self.topic, value, "some-key", **more)
         assert self.producer.flush(PATIENCE) == 0
 
 
@@ -208,6 +209,33 @@ def test_what_is_cached_goes_on_while_the_registry_is_down_and_what_is_not_waits
             assert run.stop() == 0
     assert [r["id"] for r in found(tmp_path)] == ["1", "2", "3", "4"]
     assert not rows(tmp_path / "bad.jsonl")
+
+
+def test_a_partition_that_waits_for_the_registry_is_not_silent(kafka, url, riverrun, tmp_path):
+    """However long it waits, others' event time makes none of its rows late."""
+    topic, at = new_topic(client(kafka), 2), {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}
+    first, second = transaction(at), transaction(at, DEVICE)
+    value = lambda id, minute: {"id": id, "amount": 1.0, "at": 1_714_564_800_000_000 + minute * 60_000_000, "device": None}  # noqa: E731
+    with Door(url) as door:
+        writer = Writer(kafka, url, topic)
+        for partition in (0, 1):
+            writer.send(first, value(f"first-{partition}", 0), partition=partition)
+        columns = "id VARCHAR NOT NULL, amount DOUBLE, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 minute'"
+        script = reads(kafka, door.url, topic, columns, select="id", idle_timeout="1 second", late_rows="late")
+        script += "CREATE TABLE late WITH (connector = 'filesystem', path = 'late.jsonl', roll_interval = '100 ms');"
+        with Run(riverrun, script, tmp_path) as run:
+            run.started()
+            until(lambda: len(found(tmp_path)) == 2, what=run.said)
+            door.shut()
+            writer.send(second, value("waits", 1), partition=1)
+            run.wait_for("cannot be reached")
+            for minute in range(60, 90):
+                writer.send(first, value(f"later-{minute}", minute), partition=0)
+                time.sleep(0.1)
+            door.open()
+            until(lambda: len(found(tmp_path)) == 33, what=run.said)
+            assert run.stop() == 0
+    assert rows(tmp_path / "late.jsonl") == []
 
 
 @pytest.mark.parametrize("more", [{}, {"schema_registry_cache": "elsewhere"}])
@@ -447,6 +475,14 @@ def test_certificates_are_checked(kafka, url, riverrun, topic, tmp_path):
         assert "certificate" in said and "schema_registry_ca_location" in said
         said = bounded(riverrun, reads(kafka, door.url, topic, schema_registry_ca_location=key), tmp_path / "other", fails=True)
         assert "holds no certificate" in said
+
+
+def test_an_expired_certificate(kafka, url, riverrun, topic, tmp_path):
+    pem, key = certificate(tmp_path, expired=True)
+    with Door(url, tls=(pem, key)) as door:
+        for script in (reads(kafka, door.url, topic, "", schema_registry_ca_location=pem), writes(kafka, door.url, topic, tmp_path, schema_registry_ca_location=pem)):
+            said = bounded(riverrun, script, tmp_path, fails=True)
+            assert door.url in said and "expired" in said, said
 
 
 def test_a_slow_registry_is_waited_for_as_long_as_the_option_says(kafka, url, riverrun, topic, tmp_path):

@@ -1,5 +1,6 @@
 """Tables in Cassandra as a script writes them: created or checked, each option, each error, and repeated without harm."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from decimal import Decimal
 import cassandra_tables as tables
 import pytest
 from cassandra_tables import feed, script, utc
+from certificate import certificate
 from conftest import ROOT
 from cql_proxy import Proxy
 from runs import Run, bounded, until
@@ -283,6 +285,37 @@ def test_a_certificate_for_another_address(cassandra, session, keyspace, write):
     write(ROW, ssl_endpoint_identification="none", **given)
     proxy.close()
     assert len(tables.rows(session, f"{keyspace}.output")) == 1
+
+
+def test_an_expired_certificate(cassandra, write, tmp_path):
+    pem, key = certificate(tmp_path, expired=True)
+    with contextlib.closing(Proxy(cassandra["CASSANDRA"], frames=False, tls=(pem, key))) as proxy:
+        said = write(ROW, address=proxy.address, tls="true", ssl_ca_location=pem, fails=True)
+    assert proxy.address in said and "its certificate has expired: renew it" in said
+
+
+def test_a_node_that_is_away_at_the_start_is_waited_for(cassandra, riverrun, tmp_path, session, made):
+    """And what is wrong with the table is told when it is found."""
+    free = Proxy(cassandra["CASSANDRA"])
+    free.close()
+    port = int(free.address.split(":")[1])
+    feed(tmp_path, ROW)
+    for there in ("CREATE TABLE {}.output (user_id text PRIMARY KEY, n int)", None):
+        session.execute(f"DROP TABLE IF EXISTS {made}.output", timeout=60)
+        if there:
+            session.execute(there.format(made), timeout=60)
+        with Run(riverrun, script(free.address, made, COLUMNS, "user_id", ALL, watch=True), tmp_path) as run:
+            run.started().wait_for(f"Cassandra at {free.address} cannot be reached")
+            time.sleep(3)
+            assert run.said().count("cannot be reached") == 1, "told once"
+            with contextlib.closing(Proxy(cassandra["CASSANDRA"], port=port)):
+                if there:
+                    assert run.ends() > 0, run.said()
+                    assert "sink output: table" in run.said() and "does not fit the rows" in run.said()
+                else:
+                    run.wait_for("sink output: works again")
+                    until(lambda: len(tables.rows(session, f"{made}.output")) == 1, what=run.said)
+                    assert run.stop() == 0, run.said()
 
 
 @pytest.mark.long

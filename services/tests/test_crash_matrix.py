@@ -18,12 +18,17 @@ PLACES = [
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_killed_at_every_place(kafka, riverrun, tmp_path, seed, request, monkeypatch):
-    chance = random.Random(seed)
     script = SCRIPT.replace("checkpoint.interval = '1 second'", "checkpoint.interval = '200 ms'").replace("'1 second'", "'300 ms'")
     pipeline = Pipeline(kafka, riverrun, tmp_path, 2000, script)
     request.addfinalizer(lambda: [run.process.kill() for run in pipeline.runs if run.process.poll() is None])
-    sending, missed = Sending(pipeline, 1000), []
-    for place in chance.sample(PLACES, len(PLACES)):
+    kill_at_every_place(pipeline, seed, PLACES, monkeypatch)
+
+
+def kill_at_every_place(pipeline, seed, places, monkeypatch):
+    """Kills a pipeline at each place in turn while it is sent events, and checks what has come out in the end."""
+    chance, missed = random.Random(seed), []
+    sending = Sending(pipeline, 1000)
+    for place in chance.sample(places, len(places)):
         # Where a start reaches a place at most some times, later counts are not reached.
         count = chance.choice([1, 2, 3]) if place in ("restore", "repeat") else chance.choice([1, 2, 5, 12])
         monkeypatch.setenv("RIVERRUN_FAILPOINT", f"{place}:{count}")
@@ -41,4 +46,4 @@ def test_killed_at_every_place(kafka, riverrun, tmp_path, seed, request, monkeyp
         pipeline.close_windows()
         pipeline.check()
         assert run.stop() == 0, run.said()
-    print(f"seed {seed}: killed at {len(PLACES) - len(missed)} places, {pipeline.sent} events; not reached: {missed}")
+    print(f"seed {seed}: killed at {len(places) - len(missed)} places, {pipeline.sent} events; not reached: {missed}")

@@ -1,10 +1,8 @@
 """The shipped pipeline, killed again and again: a reader of committed records finds each of its outputs on Kafka exactly once."""
 
-import json
 import random
 import signal
 import threading
-from datetime import datetime, timedelta
 
 import pytest
 import transactions
@@ -21,15 +19,8 @@ PARTS = 30
 
 @pytest.fixture(scope="module")
 def sample(riverrun, tmp_path_factory):
-    """Transactions, and behind them some of new users an hour later, in every partition: they close all windows before."""
-    path = transactions.generate(riverrun, tmp_path_factory.mktemp("input") / "transactions.jsonl", EVENTS)
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    last = max(datetime.fromisoformat(line["timestamp"]) for line in lines) + timedelta(hours=1)
-    with path.open("a") as out:
-        for n in range(300):
-            own = {"transaction_id": f"closing-{n}", "user_id": f"closing-{n}", "amount": 1.0, "timestamp": last.isoformat().replace("+00:00", "Z")}
-            out.write(json.dumps({**lines[0], **own}, separators=(",", ":")) + "\n")
-    return path
+    """Transactions, and those that close all windows before them."""
+    return transactions.close_windows(transactions.generate(riverrun, tmp_path_factory.mktemp("input") / "transactions.jsonl", EVENTS))
 
 
 @pytest.fixture
@@ -56,7 +47,7 @@ class Sending:
 
     def run(self, client, sample, pause):
         try:
-            step = (EVENTS + 300) // PARTS
+            step = (EVENTS + transactions.CLOSING) // PARTS
             for part in range(PARTS):
                 transactions.send(client, sample, first=part * step, last=(part + 1) * step if part + 1 < PARTS else None)
                 threading.Event().wait(pause)

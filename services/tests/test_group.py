@@ -49,12 +49,14 @@ class Pipeline:
         self.expected, self.last, self.sent = {}, defaultdict(list), 0
         self.runs = []
 
-    def start(self, instance=None, log=None):
-        variables = {
+    def variables(self):
+        return {
             "NAME": self.name, "BROKERS": self.client["bootstrap.servers"], "INPUT": self.input, "OUTPUT": self.output, "LAKE": self.lake,
             "FOLDER": self.files,
         }
-        run = Run(self.riverrun, self.script, self.folder, *(["--instance", instance] if instance else []), log=log, **variables)
+
+    def start(self, instance=None, log=None):
+        run = Run(self.riverrun, self.script, self.folder, *(["--instance", instance] if instance else []), log=log, **self.variables())
         self.runs.append(run)
         return run
 

@@ -25,6 +25,8 @@ pub struct Context {
     pub data_dir: PathBuf,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Whether the run ends with what is there now: then who cannot be reached is not waited for.
+    pub bounded: bool,
 }
 
 /// What a schema registry tells of a table.

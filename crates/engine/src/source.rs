@@ -105,6 +105,12 @@ pub trait PartitionReader: Send {
     /// Reads on. `clock` is the epoch's clock: the value of the metadata column `processing_time`.
     fn poll(&mut self, limit: Limit, clock: Micros) -> Result<Poll>;
 
+    /// Whether it holds a record that it cannot give yet, such as one whose schema nobody can be asked for now. However long
+    /// that takes, its partition is not silent.
+    fn holds(&self) -> bool {
+        false
+    }
+
     /// How many records are there behind the position, where known.
     fn lag(&self) -> Option<u64> {
         None

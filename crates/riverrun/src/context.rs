@@ -74,6 +74,7 @@ impl StreamContext {
             instance: settings.instance.clone(),
             data_dir: variables.data_dir(),
             clock: Arc::new(riverrun_engine::time::SystemClock),
+            bounded: false,
         };
         crate::program::resolve(&mut script, &registry, &context)?;
         let session = session_context();
@@ -158,6 +159,7 @@ impl StreamContext {
     pub fn start(mut self, bounded: bool) -> Result<Pipeline> {
         let outputs = std::mem::take(&mut self.outputs);
         let graph = self.plan(outputs)?;
+        self.context.bounded = bounded;
         let bindings = Bindings::open(&graph, &self.registry, &self.context, &mut self.sinks, false)?;
         let settings = Settings {
             name: self.context.pipeline.clone(),

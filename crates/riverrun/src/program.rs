@@ -88,7 +88,7 @@ impl Program {
         let mut script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(invalid)?;
         let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
         let (data_dir, clock) = (variables.data_dir(), Arc::new(SystemClock));
-        let context = Context { pipeline: stem.clone(), instance: None, data_dir, clock };
+        let context = Context { pipeline: stem.clone(), instance: None, data_dir, clock, bounded: false };
         resolve(&mut script, registry.as_ref(), &context)?;
         let Planned { graph, settings } = plan(&script, registry.as_ref()).map_err(|e| Error::invalid(e.to_string()))?;
         let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;
@@ -126,10 +126,11 @@ impl Program {
             disk: crate::state::open(&self.settings, &self.context)?,
             ..settings
         };
+        let context = Context { bounded: settings.bounded, ..self.context.clone() };
         // Repartition topics live with a journal; a bounded run keeps none, and is one task then.
         let journaled = settings.checkpoints.is_some();
         let graph = if journaled { self.graph.clone() } else { self.graph.joined() };
-        let bindings = Bindings::open(&graph, self.registry.as_ref(), &self.context, &mut own, journaled)?;
+        let bindings = Bindings::open(&graph, self.registry.as_ref(), &context, &mut own, journaled)?;
         if settings.checkpoints.is_some() && bindings.journal.is_none() && location.directory().is_none() {
             tracing::info!(
                 "checkpoints go to {location}; the journal is a local file in {}: keep both, or a start is refused",

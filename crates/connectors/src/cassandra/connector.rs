@@ -10,7 +10,7 @@ use riverrun_engine::table::{Capabilities, Table};
 use riverrun_engine::{Error, Result};
 
 use super::config::Config;
-use super::sink::CassandraSink;
+use super::late;
 use super::source::CassandraSource;
 use crate::connector::Connector;
 
@@ -36,7 +36,7 @@ impl Connector for Cassandra {
         Ok(Arc::new(CassandraSource::open(node)?))
     }
 
-    fn sink(&self, node: &SinkNode, _: &Context) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(CassandraSink::open(node)?))
+    fn sink(&self, node: &SinkNode, context: &Context) -> Result<Box<dyn Sink>> {
+        late::open(node, context.bounded)
     }
 }

@@ -33,6 +33,10 @@ fn connection(error: &ConnectionError, config: &Config) -> Error {
         ConnectionError::ConnectionSetupRequestError(setup) => match setup.get_error() {
             Setup::MissingAuthentication => Error::permanent(format!("Cassandra at {nodes} asks for a login"))
                 .hint("add username = '…', password = '${CASSANDRA_PASSWORD}'"),
+            // It could not look the user up.
+            Setup::DbError(DbError::AuthenticationError, told) if told.starts_with("Unable to perform authentication") => {
+                Error::transient(format!("Cassandra at {nodes} cannot let anybody in: {told}"))
+            }
             Setup::DbError(DbError::AuthenticationError, told) => {
                 let user = config.login.as_ref().map_or("", |login| login.username.as_str());
                 Error::permanent(format!("Cassandra at {nodes} does not let in user '{user}': {told}"))

@@ -23,6 +23,8 @@ mod failure;
 #[cfg(feature = "cassandra")]
 mod flight;
 #[cfg(feature = "cassandra")]
+mod late;
+#[cfg(feature = "cassandra")]
 mod lookup;
 #[cfg(feature = "cassandra")]
 mod row;

@@ -43,7 +43,13 @@ fn table(options: &[(&str, &str)]) -> Table {
 }
 
 fn context() -> Context {
-    Context { pipeline: "p".into(), instance: None, data_dir: ".".into(), clock: Arc::new(ManualClock::at(CLOCK)) }
+    Context {
+        pipeline: "p".into(),
+        instance: None,
+        data_dir: ".".into(),
+        clock: Arc::new(ManualClock::at(CLOCK)),
+        bounded: false,
+    }
 }
 
 fn source(path: &Path, options: &[(&str, &str)]) -> riverrun_engine::Result<Arc<dyn Source>> {

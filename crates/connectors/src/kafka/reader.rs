@@ -283,6 +283,10 @@ impl PartitionReader for Reader {
         }))
     }
 
+    fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
     fn lag(&self) -> Option<u64> {
         let topics = lock(&self.cluster.consumer.context().topics);
         let end = *topics.get(&*self.place.topic)?.ends.get(&(self.place.partition as i32))?;

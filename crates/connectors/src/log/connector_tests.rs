@@ -37,7 +37,13 @@ fn table(options: &[(&str, &str)], primary_key: &[&str]) -> Table {
 }
 
 fn context(directory: &Path) -> Context {
-    Context { pipeline: "p".into(), instance: None, data_dir: directory.to_owned(), clock: Arc::new(ManualClock::at(0)) }
+    Context {
+        pipeline: "p".into(),
+        instance: None,
+        data_dir: directory.to_owned(),
+        clock: Arc::new(ManualClock::at(0)),
+        bounded: false,
+    }
 }
 
 fn sink(directory: &Path, options: &[(&str, &str)], primary_key: &[&str]) -> riverrun_engine::Result<Box<dyn Sink>> {

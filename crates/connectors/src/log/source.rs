@@ -69,7 +69,7 @@ impl Source for LogSource {
         let (log, topic) = (Arc::clone(&self.log), Arc::clone(&self.topic));
         let reader = Reader::open(log, topic, partition, offset, self.config.fail_on_data_loss)?;
         let decoder = self.decoding.decoder(&self.table, &self.config.topic, partition)?;
-        Ok(Box::new(LogReader { next: reader.position(), reader, decoder, stop }))
+        Ok(Box::new(LogReader { next: reader.position(), reader, decoder, stop, waits: false }))
     }
 
     fn committed(&self, partition: u32) -> Result<Option<i64>> {
@@ -92,6 +92,8 @@ struct LogReader {
     /// The position as it was told. The reader may be ahead of it where records were lost.
     next: i64,
     stop: Option<i64>,
+    /// Whether the next record's schema is not known yet.
+    waits: bool,
 }
 
 impl PartitionReader for LogReader {
@@ -116,6 +118,7 @@ impl PartitionReader for LogReader {
                 }
             }
         })?;
+        self.waits = stopped.is_some();
         if let Some((offset, error)) = stopped {
             match error {
                 Some(error) if !error.is_transient() || self.decoder.is_empty() => {
@@ -135,6 +138,10 @@ impl PartitionReader for LogReader {
         }
         self.next = next;
         self.decoder.finish(next)?.into_fetch(clock).map(Poll::Ready)
+    }
+
+    fn holds(&self) -> bool {
+        self.waits
     }
 
     fn lag(&self) -> Option<u64> {

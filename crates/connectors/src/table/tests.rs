@@ -274,5 +274,11 @@ fn node(name: &str, schema: &SchemaRef) -> SourceNode {
 }
 
 fn context(directory: &Path) -> Context {
-    Context { pipeline: "p".into(), instance: None, data_dir: directory.to_owned(), clock: Arc::new(ManualClock::at(0)) }
+    Context {
+        pipeline: "p".into(),
+        instance: None,
+        data_dir: directory.to_owned(),
+        clock: Arc::new(ManualClock::at(0)),
+        bounded: false,
+    }
 }

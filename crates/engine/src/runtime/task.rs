@@ -425,7 +425,7 @@ impl Task {
                     least
                 }
                 Some(watermark) => {
-                    let idle = now.saturating_sub(input.last_data) > input.idle;
+                    let idle = now.saturating_sub(input.last_data) > input.idle && !input.reader.holds();
                     let before = watermark.current();
                     if idle {
                         watermark.lift(input.newest.load(Relaxed));

@@ -10,6 +10,7 @@ use super::config::Config;
 use super::definition::Definition;
 use super::*;
 
+mod late;
 mod options;
 mod rows;
 mod tables;

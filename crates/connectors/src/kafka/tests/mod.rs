@@ -67,7 +67,13 @@ fn table(brokers: &str, topic: &str, more: &[(&str, &str)]) -> Table {
 }
 
 fn context() -> Context {
-    Context { pipeline: "test".into(), instance: None, data_dir: "unused".into(), clock: Arc::new(ManualClock::at(0)) }
+    Context {
+        pipeline: "test".into(),
+        instance: None,
+        data_dir: "unused".into(),
+        clock: Arc::new(ManualClock::at(0)),
+        bounded: false,
+    }
 }
 
 fn source(table: &Table) -> Result<Arc<dyn Source>> {

@@ -1,14 +1,15 @@
 //! Pausing and checkpoints on demand, step by step: parts are stepped by hand, time moves when the test says so.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use super::*;
 use crate::runtime::stats::PipelineStats;
 use crate::runtime::{Assembly, Part, Stage, State, Steering};
 
-/// Two partitions of endless input: rows whose event time is their number, as many as the test has let come.
+/// Two partitions of endless input: rows whose event time is their number, as many as the test has let come; and whether readers
+/// hold a record that they cannot give.
 #[derive(Default)]
-struct Flow([AtomicI64; 2]);
+struct Flow([AtomicI64; 2], AtomicBool);
 
 impl Source for Arc<Flow> {
     fn partitions(&self) -> Result<u32> {
@@ -45,6 +46,10 @@ impl PartitionReader for FlowReader {
         let times = TimestampMicrosecondArray::from(numbers.clone()).with_timezone("UTC");
         let rows = RecordBatch::try_new(schema(), vec![Arc::new(times), Arc::new(Int64Array::from(numbers))])?;
         Ok(Poll::Ready(Fetch { rows, bad: Vec::new(), next_offset: end, bytes: 0, newest_record_time: None }))
+    }
+
+    fn holds(&self) -> bool {
+        self.flow.1.load(Relaxed)
     }
 }
 
@@ -160,6 +165,22 @@ fn a_pause_is_no_silence_of_partitions() {
     pipeline.pass(21);
     pipeline.work();
     assert_eq!((idle(&pipeline), watermark(&pipeline)), (true, Some(999 - 10)), "silent for 61 seconds");
+}
+
+#[test]
+fn a_partition_whose_record_cannot_be_given_yet_is_not_silent() {
+    let mut pipeline = Stepped::new();
+    pipeline.come(0, 1000);
+    pipeline.come(1, 100);
+    pipeline.work();
+    let watermark = |pipeline: &Stepped| pipeline.stats.partitions[1].watermark();
+    pipeline.flow.1.store(true, Relaxed);
+    pipeline.pass(3600);
+    pipeline.work();
+    assert_eq!(watermark(&pipeline), Some(99 - 10), "what it holds must not become late");
+    pipeline.flow.1.store(false, Relaxed);
+    pipeline.work();
+    assert_eq!(watermark(&pipeline), Some(999 - 10));
 }
 
 #[test]
