@@ -279,11 +279,11 @@ fn a_sink_in_trouble_is_tried_ever_more_rarely_until_the_deadline_of_the_stop() 
     let settings = Settings { bounded: true, stop_deadline: Duration::from_secs(86_400), ..Settings::default() };
     let error = Pipeline::start(&graph(&[Port::Rows]), bindings, settings, clock).unwrap().wait().unwrap_err();
     assert_eq!(error.message(), "sink Rows: gave up at the stop's deadline: nobody answers");
-    // Nine waits double up to 30 seconds, all later ones are that long. (A try is noted a little after the look at the clock
+    // Nine waits double up to 30 seconds, all later ones are that long, or by chance half of it. (A try is noted a little after the look at the clock
     // that allowed it, so single waits cannot be compared.)
     let tried = tried.lock().unwrap();
     let (tries, took) = (tried.len() as Micros, tried.last().unwrap() - 1_000_000);
-    assert!(tries >= 2 && tries <= 10 + took / 30_000_000, "{tries} tries in {took} microseconds");
+    assert!(tries >= 2 && tries <= 10 + took / 15_000_000, "{tries} tries in {took} microseconds");
 }
 
 #[test]
