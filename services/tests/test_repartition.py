@@ -222,7 +222,7 @@ def firsts(pipeline):
     return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_killed_at_random_moments(pipeline, seed):
     chance = random.Random(seed)
     sending = Sending(pipeline, 1500)
@@ -238,7 +238,10 @@ def test_killed_at_random_moments(pipeline, seed):
         assert run.stop() == 0, run.said()
 
 
-@pytest.mark.parametrize("place", ["kafka.sent", "kafka.committed", "journal.committed", "restore", "repeat", "checkpoint.before-manifest", "checkpoint.in-deletion"])
+PLACES = ["kafka.committed", "kafka.sent", "journal.committed", "restore", "repeat", "checkpoint.before-manifest", "checkpoint.in-deletion"]
+
+
+@pytest.mark.parametrize("place", [PLACES[0], *(pytest.param(place, marks=pytest.mark.long) for place in PLACES[1:])])
 def test_killed_at(pipeline, monkeypatch, place):
     sending = Sending(pipeline, 1500)
     for count in (3, 10, 30):
