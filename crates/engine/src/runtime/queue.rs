@@ -171,7 +171,7 @@ impl SinkQueue {
         &self.stats
     }
 
-    /// Small outputs that wait are gathered from now on: for a sink that takes each row.
+    /// Small outputs that wait are gathered from now on: for a sink of rows without a key.
     pub fn gather(&self) {
         lock(&self.backlog).gather();
     }

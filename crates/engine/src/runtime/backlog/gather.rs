@@ -3,6 +3,7 @@
 //!
 //! Invariants: rows stay in order, under the change that they came with; what a feed was given and has not taken yet stays what
 //! it is, since a sink that failed is called again with the same; epochs on both sides of a checkpoint that waits stay apart.
+//! What is gathered has the clock of its last epoch: so rows that are written by key, each with its epoch's clock, are not.
 
 use arrow::compute::concat_batches;
 
@@ -14,7 +15,7 @@ use crate::batch::Batch;
 pub(super) const LOOSE: usize = 8;
 
 impl Backlog {
-    /// Small outputs of a task that wait are gathered from now on: for a sink that takes each row.
+    /// Small outputs of a task that wait are gathered from now on: for a sink of rows without a key.
     pub fn gather(&mut self) {
         self.gathers = true;
     }
