@@ -3,9 +3,8 @@
 //!
 //! Invariants: outputs of a task leave at the front, once they are safe. Those that the sink has taken are kept up to a bound;
 //! what is let go beyond it is known (`lost`), and a checkpoint must wait for it. Epochs on both sides of a checkpoint that
-//! waits (`seal`) are not merged, nor is what the feed was given last (`given`). All is of one term of the task: nothing is left of an earlier one.
+//! waits (`seal`) are not merged. All is of one term of the task: nothing is left of an earlier one.
 
-mod gather;
 mod segments;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -32,8 +31,6 @@ pub struct Backlog {
     taken_bytes: usize,
     /// Outputs that the sink has not taken.
     waiting: usize,
-    /// Whether small outputs are gathered.
-    gathers: bool,
 }
 
 #[derive(Default)]
@@ -53,10 +50,6 @@ struct OfTask {
     /// Rows that wait: as they came, and behind a merge.
     rough: usize,
     merged: usize,
-    /// The last epoch of the output that the feed was given last.
-    given: u64,
-    /// Outputs that came since some were gathered.
-    loose: usize,
 }
 
 /// Outputs that are one to the sink.
@@ -94,11 +87,10 @@ pub struct Mergeable {
 impl Backlog {
     /// An empty one; `keep` bytes of what the sink has taken and not made safe are kept.
     pub fn new(keep: usize) -> Self {
-        Self { tasks: BTreeMap::new(), keep, taken_bytes: 0, waiting: 0, gathers: false }
+        Self { tasks: BTreeMap::new(), keep, taken_bytes: 0, waiting: 0 }
     }
 
-    /// Adds an output of so many bytes. Gives whether it waits by itself, and the bytes that wait no more: of earlier terms, and
-    /// what gathering saves.
+    /// Adds an output of so many bytes. Gives whether it waits by itself, and the bytes of earlier terms that wait no more.
     pub fn push(&mut self, handed: Handed, bytes: usize) -> (bool, usize) {
         let Handed { output, record_time, term } = handed;
         let (task, epoch, rows) = (output.task, output.epoch, output.rows());
@@ -116,10 +108,8 @@ impl Backlog {
         }
         of.rough += rows;
         of.entries.push_back(Entry { output: Arc::new(output), first: epoch, rows, bytes, is_merged: false, segment: None });
-        of.loose += 1;
-        let is_due = self.gathers && of.loose >= gather::LOOSE;
         self.waiting += 1;
-        (true, freed + if is_due { self.gather_of(task) } else { 0 })
+        (true, freed)
     }
 
     /// What is left of earlier terms of a task goes; gives the bytes that waited. (What comes late of an earlier term itself
@@ -171,14 +161,12 @@ impl Backlog {
     }
 
     /// The next output of a task, or with `keyed` all that wait as one: its rows are still to be merged.
-    pub fn due(&mut self, task: u32, keyed: bool) -> Option<Due> {
-        let of = self.tasks.get_mut(&task)?;
+    pub fn due(&self, task: u32, keyed: bool) -> Option<Due> {
+        let of = self.tasks.get(&task)?;
         let mut waiting = of.entries.range(of.taken..).map(|entry| &entry.output);
         let (first, last) = (waiting.next()?, of.entries.back()?);
         if !keyed || of.entries.len() == of.taken + 1 {
-            let output = first.clone();
-            of.given = output.epoch;
-            return Some(Due { output, term: of.term });
+            return Some(Due { output: first.clone(), term: of.term });
         }
         let EpochOutput { epoch, clock, .. } = *last.output;
         let batches = std::iter::once(first).chain(waiting).flat_map(|output| output.batches.iter().cloned()).collect();

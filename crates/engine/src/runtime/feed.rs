@@ -82,10 +82,6 @@ impl Feed {
     pub fn new(index: usize, node: NodeId, plan: &SinkNode, sink: Box<dyn Sink>, shared: Shared) -> Result<Self> {
         let keyed = plan.emit == Emit::Update && !plan.key.is_empty();
         let coalesce = keyed.then(|| Coalesce::new(plan.schema.clone(), plan.key.clone())).transpose()?;
-        // What is written by key is told the clock of each row's epoch.
-        if plan.key.is_empty() {
-            shared.queue.gather();
-        }
         let backoff = Backoff::seeded(shared.clock.now() as u64 ^ (index as u64 + 1) << 48);
         Ok(Self {
             name: format!("sink {}", plan.table.name),

@@ -171,11 +171,6 @@ impl SinkQueue {
         &self.stats
     }
 
-    /// Small outputs that wait are gathered from now on: for a sink of rows without a key.
-    pub fn gather(&self) {
-        lock(&self.backlog).gather();
-    }
-
     /// Adds an epoch's output.
     pub fn hand(&self, handed: Handed) {
         let bytes = handed.output.bytes();

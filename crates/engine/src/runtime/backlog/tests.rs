@@ -83,38 +83,6 @@ fn epochs_without_rows_are_one_but_for_a_checkpoint_between_them() {
 }
 
 #[test]
-fn small_outputs_that_wait_are_gathered_but_what_was_given_and_what_a_checkpoint_parts() {
-    let (mut backlog, mut waiting) = (Backlog::new(1 << 20), 0);
-    backlog.gather();
-    let mut come = |backlog: &mut Backlog, epoch| {
-        let handed = handed(epoch, 1);
-        let bytes = handed.output.bytes();
-        let (waits, freed) = backlog.push(handed, bytes);
-        assert!(waits);
-        waiting = waiting + bytes - freed;
-    };
-    (1..=3).for_each(|epoch| come(&mut backlog, epoch));
-    let given = backlog.due(0, false).unwrap();
-    (4..=1000).for_each(|epoch| come(&mut backlog, epoch));
-    backlog.seal(0, TERM, 1000);
-    (1001..=1100).for_each(|epoch| come(&mut backlog, epoch));
-    assert!(waiting < 64 * 1100, "{waiting} bytes for 1,100 numbers");
-    waiting -= backlog.took(0, TERM, given.output.epoch);
-    let (mut epochs, mut rows) = (vec![given.output.epoch], given.output.rows());
-    while let Some(Due { output, .. }) = backlog.due(0, false) {
-        let numbers = output.batches[0].rows.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
-        let first = *epochs.last().unwrap() as i64 + 1;
-        assert_eq!(numbers.values().to_vec(), (first..=output.epoch as i64).collect::<Vec<_>>(), "in order, each once");
-        waiting -= backlog.took(0, TERM, output.epoch);
-        epochs.push(output.epoch);
-        rows += output.rows();
-    }
-    assert!(epochs[0] == 1 && epochs.contains(&1000), "{epochs:?}");
-    assert!(epochs.len() < 50, "{epochs:?}");
-    assert_eq!((rows, waiting, backlog.is_waiting()), (1100, 0, false));
-}
-
-#[test]
 fn parts_stay_what_they_are_and_are_few() {
     let mut backlog = Backlog::new(1 << 30);
     let (mut before, mut written) = (Vec::new(), 0);

@@ -234,7 +234,6 @@ fn a_frozen_sink_shows_in_its_queue_and_in_the_time_that_workers_wait() {
     frozen.1.store(true, Relaxed);
     let stats = running.stop();
     let outputs = frozen.0.0.lock().unwrap();
-    // Small ones were gathered, so they are fewer than epochs.
     let waited = outputs.iter().filter(|output| output.epoch <= epochs);
     assert_eq!(queued, waited.map(|output| output.bytes() as u64).sum::<u64>());
     assert_eq!(stats.sinks[0].queue_bytes.load(Relaxed), 0);
