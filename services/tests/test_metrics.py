@@ -81,7 +81,7 @@ def test_prometheus_answers_every_query_of_the_grafana_dashboard(pipeline, prome
     empty = {panel["title"] for panel in panels for target in panel.get("targets", []) if not ask(target["expr"])}
     # Files have no time of their own, this pipeline keeps no checkpoint and has no operator; and nothing was slow meanwhile.
     histograms = {"Latency p99", "Latency by sink", "Epochs", "Journal commits", "Flushes", "Writing a checkpoint"}
-    operators = {"Operators' rows", "Late rows that operators dropped", "Operators' time", "State", "Rows of state"}
+    operators = {"Operators' rows", "Late rows that operators dropped", "Operators' time", "State in memory", "State on disk", "Rows of state"}
     assert empty <= histograms | operators | {"Lag", "Lag by partition", "Oldest checkpoint", "Age of the last checkpoint"}, empty
 
 
