@@ -120,7 +120,10 @@ fn unreachable(error: &KafkaError, config: &Config, callbacks: &Callbacks) -> Er
     };
     let error = Error::transient(format!("{what}: {}", trouble.reason));
     match trouble.code {
-        Code::SSL => error.hint("check the options security_protocol and ssl_*"),
+        // OpenSSL's own words may come under another code.
+        code if code == Code::SSL || trouble.reason.contains("SSL routines") => {
+            error.hint("check the options security_protocol and ssl_*")
+        }
         _ => error.hint("is Kafka running, and are 'brokers' and 'security_protocol' right?"),
     }
 }
