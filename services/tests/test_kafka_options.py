@@ -251,6 +251,7 @@ def test_a_row_that_is_no_longer_true_is_a_tombstone(kafka, riverrun, tmp_path):
     """HAVING on an open window: a sum that passed and then fails takes its row back."""
     source, topic = new_topic(client(kafka)), name()
     script = f"""
+    SET pipeline.name = '{topic}';
     CREATE TABLE t (user_id VARCHAR, n BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 hour')
     WITH (connector = 'kafka', brokers = '{kafka["KAFKA_BROKERS"]}', topic = '{source}', starting_offsets = 'earliest');
     CREATE TABLE sums (PRIMARY KEY (user_id, day)) WITH (connector = 'kafka', brokers = '{kafka["KAFKA_BROKERS"]}', topic = '{topic}', partitions = 1);
