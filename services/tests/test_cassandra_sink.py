@@ -342,7 +342,7 @@ def test_logins_and_certificates(apart, riverrun, tmp_path):
 # Repeated without harm.
 
 
-def test_an_epoch_that_is_repeated_is_written_with_the_same_timestamps(cassandra, riverrun, tmp_path, session, keyspace, monkeypatch):
+def test_an_epoch_that_is_repeated_changes_nothing_newer(cassandra, riverrun, tmp_path, session, keyspace, monkeypatch):
     settings = "SET checkpoint.interval = '1 hour';"
     text = script(cassandra["CASSANDRA"], keyspace, COLUMNS, "user_id", ALL, settings)
     feed(tmp_path, *({"user_id": f"u{i}", "n": i, "total": i / 2} for i in range(20_000)))
@@ -359,10 +359,11 @@ def test_an_epoch_that_is_repeated_is_written_with_the_same_timestamps(cassandra
     session.execute(f"DELETE FROM {keyspace}.output USING TIMESTAMP {at - 1} WHERE user_id = '{user}'")
     with Run(riverrun, text, tmp_path) as run:
         assert run.ends() == 0, run.said()
-        assert "are run again from the journal" in run.said()
+        assert any(what in run.said() for what in ("are run again from the journal", "outputs of the checkpoint that it did not have"))
     last = written()
     assert {user: n for user, (n, _) in last.items()} == {f"u{i}": i for i in range(20_000)}
-    assert all(last[user] == row for user, row in first.items())
+    # Epochs that wait are merged, and then have the last one's time: another life may merge others, and nothing becomes older.
+    assert not (lost := {user: (row, last[user]) for user, row in first.items() if last[user] < row}), list(lost.items())[:5]
     assert all(abs(at - time.time() * 1e6) < 600e6 for _, at in last.values()), "times of now, in microseconds"
 
 

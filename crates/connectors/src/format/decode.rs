@@ -222,7 +222,7 @@ impl Decoder {
     }
 
     fn kept_headers(&self, record: &RawRecord<'_>) -> Vec<Header> {
-        let headers = self.plan.with_headers.then_some(record.headers).unwrap_or_default();
+        let headers = if self.plan.with_headers { record.headers } else { &[] };
         headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(Bytes::copy_from_slice))).collect()
     }
 
