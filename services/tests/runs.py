@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -88,3 +89,24 @@ def rows(path):
     """The rows of a file of JSON lines."""
     path = Path(path)
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Sending:
+    """Calls `send` ten times a second for its share of so many events, on a thread, until it is told to end."""
+
+    def __init__(self, send, rate):
+        self.over, self.error = threading.Event(), None
+        self.thread = threading.Thread(target=self.run, args=(send, rate // 10), daemon=True)
+        self.thread.start()
+
+    def run(self, send, step):
+        try:
+            while not self.over.wait(0.1):
+                send(step)
+        except BaseException as error:  # noqa: BLE001 - told by done
+            self.error = error
+
+    def done(self):
+        self.over.set()
+        self.thread.join(120)
+        assert self.error is None, self.error

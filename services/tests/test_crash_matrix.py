@@ -6,8 +6,8 @@ import random
 import signal
 
 import pytest
-from runs import until
-from test_group import SCRIPT, Pipeline, Sending
+from runs import Sending, until
+from test_group import SCRIPT, Pipeline
 
 SEEDS = [pytest.param(seed, marks=pytest.mark.long if seed > 1 else ()) for seed in range(1, 1 + int(os.environ.get("RIVERRUN_CRASHES", "2")))]
 PLACES = [
@@ -27,7 +27,7 @@ def test_killed_at_every_place(kafka, riverrun, tmp_path, seed, request, monkeyp
 def kill_at_every_place(pipeline, seed, places, monkeypatch):
     """Kills a pipeline at each place in turn while it is sent events, and checks what has come out in the end."""
     chance, missed = random.Random(seed), []
-    sending = Sending(pipeline, 1000)
+    sending = Sending(pipeline.send, 1000)
     for place in chance.sample(places, len(places)):
         # Where a start reaches a place at most some times, later counts are not reached.
         count = chance.choice([1, 2, 3]) if place in ("restore", "repeat") else chance.choice([1, 2, 5, 12])

@@ -9,10 +9,10 @@ import time
 import cassandra_tables as tables
 import pytest
 from lake import Bucket
-from runs import until
+from runs import Sending, until
 from test_cassandra import connect
 from test_crash_matrix import PLACES, kill_at_every_place
-from test_group import SCRIPT, Pipeline, Sending
+from test_group import SCRIPT, Pipeline
 
 OURS = [*PLACES, "delta.put", "cassandra.written"]
 SEEDS = [pytest.param(seed, marks=pytest.mark.long if seed > 1 else ()) for seed in range(1, 1 + int(os.environ.get("RIVERRUN_CRASHES", "2")))]
@@ -94,7 +94,7 @@ def test_rounds_of_kills(stores, seed):
     """Of three instances that share the tasks."""
     chance, pipeline = random.Random(seed), stores(5000)
     runs = {name: pipeline.start(name) for name in "abc"}
-    sending = Sending(pipeline, 1000)
+    sending = Sending(pipeline.send, 1000)
     for _ in range(8):
         name = chance.choice("abc")
         time.sleep(chance.uniform(0.5, 8))

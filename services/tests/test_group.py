@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 from kafka_clients import PATIENCE, new_topic
-from runs import Run, until
+from runs import Run, Sending, until
 from transactions import topic_rows
 
 PARTITIONS = 5
@@ -144,31 +144,10 @@ def runs_tasks(run, count, patience=30):
     run.wait_for(f"this instance runs {count} of {PARTITIONS} tasks", patience)
 
 
-class Sending:
-    """Sends events on a thread until it is told to end."""
-
-    def __init__(self, pipeline, rate):
-        self.over, self.error = threading.Event(), None
-        self.thread = threading.Thread(target=self.run, args=(pipeline, rate // 10), daemon=True)
-        self.thread.start()
-
-    def run(self, pipeline, step):
-        try:
-            while not self.over.wait(0.1):
-                pipeline.send(step)
-        except BaseException as error:  # noqa: BLE001 - told by done
-            self.error = error
-
-    def done(self):
-        self.over.set()
-        self.thread.join(120)
-        assert self.error is None, self.error
-
-
 def test_one_joins_one_dies_one_leaves(pipeline):
     first = pipeline.start("a")
     runs_tasks(first, PARTITIONS)
-    sending = Sending(pipeline, 1000)
+    sending = Sending(pipeline.send, 1000)
     until(lambda: pipeline.count() > 0, what=pipeline.said)
     second = pipeline.start("b")
     second.wait_for("this instance runs ")
@@ -190,7 +169,7 @@ def test_one_joins_one_dies_one_leaves(pipeline):
 
 
 def test_a_run_of_the_same_name_takes_over_at_once(pipeline):
-    sending = Sending(pipeline, 1000)
+    sending = Sending(pipeline.send, 1000)
     for _ in range(3):
         run = pipeline.start()
         runs_tasks(run, PARTITIONS, 5)
@@ -216,7 +195,7 @@ def test_rounds_of_kills(kafka, riverrun, tmp_path, seed, request):
     pipeline = Pipeline(kafka, riverrun, tmp_path, 20_000)
     request.addfinalizer(lambda: [run.process.kill() for run in pipeline.runs if run.process.poll() is None])
     runs = {name: pipeline.start(name) for name in "abc"}
-    sending = Sending(pipeline, 2000)
+    sending = Sending(pipeline.send, 2000)
     for _ in range(8):
         threading.Event().wait(chance.uniform(0.5, 8))
         name = chance.choice("abc")
@@ -238,7 +217,7 @@ def test_zombies(kafka, riverrun, tmp_path, seed, request):
     pipeline = Pipeline(kafka, riverrun, tmp_path, 20_000)
     request.addfinalizer(lambda: [run.process.kill() for run in pipeline.runs if run.process.poll() is None])
     runs = {name: pipeline.start(name) for name in "abc"}
-    sending = Sending(pipeline, 2000)
+    sending = Sending(pipeline.send, 2000)
     for _ in range(5):
         threading.Event().wait(chance.uniform(1, 5))
         run = runs[chance.choice("abc")]
@@ -264,7 +243,7 @@ def test_rounds_of_broker_kills(apart, riverrun, tmp_path, seed, request):
     request.addfinalizer(lambda: [run.process.kill() for run in pipeline.runs if run.process.poll() is None])
     runs = {name: pipeline.start(name) for name in "abc"}
     until(lambda: sum("this instance runs " in run.said() for run in runs.values()) == 3, what=pipeline.said)
-    sending = Sending(pipeline, 500)
+    sending = Sending(pipeline.send, 500)
     for _ in range(6):
         threading.Event().wait(chance.uniform(1, 5))
         apart.run("kill", f"kafka.{chance.choice([1, 2, 3])}")

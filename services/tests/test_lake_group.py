@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 from kafka_clients import new_topic
 from lake import Bucket
-from test_group import PARTITIONS, Pipeline, Sending, runs_tasks
-from runs import TRANSACTIONS, bounded, until
+from test_group import PARTITIONS, Pipeline, runs_tasks
+from runs import TRANSACTIONS, Sending, bounded, until
 
 TELLS_COMMITS = "info,riverrun_connectors::delta=debug"
 
@@ -39,7 +39,7 @@ def pipeline(kafka, s3, riverrun, tmp_path, monkeypatch):
 def test_two_instances_commit_into_one_table(pipeline):
     first = pipeline.start("a", log=TELLS_COMMITS)
     runs_tasks(first, PARTITIONS)
-    sending = Sending(pipeline, 1000)
+    sending = Sending(pipeline.send, 1000)
     second = pipeline.start("b", log=TELLS_COMMITS)
     second.wait_for("this instance runs ")
     until(lambda: pipeline.count() > 3000, what=pipeline.said)

@@ -36,13 +36,7 @@ fn main() -> Result<()> {
     }
 
     let watch = Stopwatch::start();
-    let context = Context {
-        pipeline: "speed".into(),
-        instance: None,
-        data_dir: std::env::temp_dir(),
-        clock: Arc::new(SystemClock),
-        bounded: false,
-    };
+    let context = Context::new("speed", std::env::temp_dir(), Arc::new(SystemClock));
     let source = Registry::default().source(&SourceNode { schema: table.schema(), table }, &context)?;
     let mut reader = source.open(0, 0, None)?;
     let mut rows = 0;

@@ -74,6 +74,12 @@ pub trait Connector: Send + Sync {
         Ok(None)
     }
 
+    /// Whether what a table names is there. A connector that cannot tell without connecting says yes.
+    fn is_there(&self, table: &Table, context: &Context) -> Result<bool> {
+        let _ = (table, context);
+        Ok(true)
+    }
+
     /// Connects a source. May do I/O. Only called where [`check`](Connector::check) says that it can be read from.
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
         let _ = context;

@@ -178,6 +178,14 @@ impl Connectors for Registry {
 }
 
 impl Registry {
+    /// Whether what a table names is there, as far as that can be told without connecting.
+    ///
+    /// # Errors
+    /// Wrong options, or it cannot be looked at.
+    pub fn is_there(&self, table: &Table, context: &Context) -> Result<bool> {
+        self.entry(table)?.1.is_there(table, context)
+    }
+
     /// Tells whether a record of this table would become a row now.
     ///
     /// # Errors

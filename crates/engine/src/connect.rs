@@ -29,6 +29,13 @@ pub struct Context {
     pub bounded: bool,
 }
 
+impl Context {
+    /// Of a pipeline's only instance, in a run that goes on.
+    pub fn new(pipeline: impl Into<String>, data_dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self { pipeline: pipeline.into(), instance: None, data_dir: data_dir.into(), clock, bounded: false }
+    }
+}
+
 /// What a schema registry tells of a table.
 #[derive(Debug, Clone, Default)]
 pub struct Told {

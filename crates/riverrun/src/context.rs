@@ -69,13 +69,9 @@ impl StreamContext {
         let mut script = riverrun_sql::parse("program", script, &|name| variables.get(name)).map_err(invalid)?;
         let settings = riverrun_sql::plan::settings(&script).map_err(invalid)?;
         let registry = Registry::default();
-        let context = Context {
-            pipeline: settings.pipeline_name.clone().unwrap_or_else(|| "program".into()),
-            instance: settings.instance.clone(),
-            data_dir: variables.data_dir(),
-            clock: Arc::new(riverrun_engine::time::SystemClock),
-            bounded: false,
-        };
+        let name = settings.pipeline_name.clone().unwrap_or_else(|| "program".into());
+        let clock = Arc::new(riverrun_engine::time::SystemClock);
+        let context = Context { instance: settings.instance.clone(), ..Context::new(name, variables.data_dir(), clock) };
         crate::program::resolve(&mut script, &registry, &context)?;
         let session = session_context();
         let catalog = riverrun_sql::catalog::Catalog::new(session);

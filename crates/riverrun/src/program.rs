@@ -87,8 +87,7 @@ impl Program {
         let invalid = |e: riverrun_sql::ScriptError| Error::invalid(e.to_string());
         let mut script = riverrun_sql::parse(file, text, &|name| variables.get(name)).map_err(invalid)?;
         let stem = Path::new(file).file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
-        let (data_dir, clock) = (variables.data_dir(), Arc::new(SystemClock));
-        let context = Context { pipeline: stem.clone(), instance: None, data_dir, clock, bounded: false };
+        let context = Context::new(stem.clone(), variables.data_dir(), Arc::new(SystemClock));
         resolve(&mut script, registry.as_ref(), &context)?;
         let Planned { graph, settings } = plan(&script, registry.as_ref()).map_err(|e| Error::invalid(e.to_string()))?;
         let metrics = crate::metrics::declared(&script, &graph).map_err(|e| Error::invalid(e.to_string()))?;

@@ -1,8 +1,9 @@
 //! Writes rows by PRIMARY KEY.
 //!
 //! Invariants: a row is written with its epoch's clock as write timestamp, so that a repeated or belated write changes nothing
-//! newer (a delete with the clock, all else with `clock + 1`); within what is on its way no key of an epoch is there twice; a
-//! row is safe when as many nodes have it as the consistency level says, and only then is anything called flushed.
+//! newer (a delete with the clock, all else with `clock + 1`; of epochs that were merged by key, the last one's); within what is
+//! on its way no key of an epoch is there twice; a row is safe when as many nodes have it as the consistency level says, and only
+//! then is anything called flushed.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;

@@ -95,6 +95,10 @@ impl Connector for Filesystem {
         Ok(Capabilities { source: readable, sink: true, ..Capabilities::default() })
     }
 
+    fn is_there(&self, table: &Table, _: &Context) -> Result<bool> {
+        Ok(Config::of(table)?.path.exists())
+    }
+
     fn source(&self, node: &SourceNode, _: &Context) -> Result<Arc<dyn Source>> {
         let config = Config::of(&node.table)?;
         Ok(Arc::new(FileSource::new(&node.table, config)?))

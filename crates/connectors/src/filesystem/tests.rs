@@ -43,13 +43,7 @@ fn table(options: &[(&str, &str)]) -> Table {
 }
 
 fn context() -> Context {
-    Context {
-        pipeline: "p".into(),
-        instance: None,
-        data_dir: ".".into(),
-        clock: Arc::new(ManualClock::at(CLOCK)),
-        bounded: false,
-    }
+    Context::new("p", ".", Arc::new(ManualClock::at(CLOCK)))
 }
 
 fn source(path: &Path, options: &[(&str, &str)]) -> riverrun_engine::Result<Arc<dyn Source>> {

@@ -274,8 +274,7 @@ mod tests {
         GeneratorConnector.check(&table).unwrap();
         let clock = Arc::new(ManualClock::at(0));
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-        let context =
-            Context { pipeline: "test".into(), instance: None, data_dir: "unused".into(), clock: shared, bounded: false };
+        let context = Context::new("test", "unused", shared);
         let node = SourceNode { schema: table.schema(), table };
         (GeneratorConnector.source(&node, &context).unwrap(), clock)
     }

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::redelivery::LogRedelivery;
 use super::sink::{LogSink, key_column};
 use super::source::LogSource;
+use super::store::Log;
 use crate::connector::Connector;
 use crate::embedded::check_alone;
 use crate::format;
@@ -33,6 +34,12 @@ impl Connector for LogConnector {
         Ok(Capabilities { source: true, sink: true, upsert: keyed, delete: keyed && own_key, ignored: Vec::new() })
     }
 
+    fn is_there(&self, table: &Table, context: &Context) -> Result<bool> {
+        let config = Config::of(table)?;
+        let directory = config.directory(&context.data_dir);
+        Ok(Log::exists(&directory) && Log::open(&directory)?.topic(&config.topic).is_some())
+    }
+
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
         check_alone(context, "the embedded log")?;
         Ok(Arc::new(LogSource::new(node, context)?))
@@ -42,6 +49,7 @@ impl Connector for LogConnector {
         check_alone(context, "the embedded log")?;
         Ok(Box::new(LogSink::new(node, context)?))
     }
+
     fn redelivery(&self, table: &Table, context: &Context) -> Result<Box<dyn Redelivery>> {
         check_alone(context, "the embedded log")?;
         Ok(Box::new(LogRedelivery::open(table, context)?))

@@ -37,13 +37,7 @@ fn table(options: &[(&str, &str)], primary_key: &[&str]) -> Table {
 }
 
 fn context(directory: &Path) -> Context {
-    Context {
-        pipeline: "p".into(),
-        instance: None,
-        data_dir: directory.to_owned(),
-        clock: Arc::new(ManualClock::at(0)),
-        bounded: false,
-    }
+    Context::new("p", directory, Arc::new(ManualClock::at(0)))
 }
 
 fn sink(directory: &Path, options: &[(&str, &str)], primary_key: &[&str]) -> riverrun_engine::Result<Box<dyn Sink>> {

@@ -274,11 +274,5 @@ fn node(name: &str, schema: &SchemaRef) -> SourceNode {
 }
 
 fn context(directory: &Path) -> Context {
-    Context {
-        pipeline: "p".into(),
-        instance: None,
-        data_dir: directory.to_owned(),
-        clock: Arc::new(ManualClock::at(0)),
-        bounded: false,
-    }
+    Context::new("p", directory, Arc::new(ManualClock::at(0)))
 }

@@ -19,7 +19,6 @@ use riverrun_engine::{Error, Result};
 use riverrun_serve::protocol::{ReplayWanted, Replayed};
 
 use self::lines::Lines;
-pub(crate) use self::read::is_nowhere;
 use self::work::Work;
 use crate::Program;
 
@@ -69,7 +68,7 @@ impl Replay {
             };
             let now = self.context.clock.now();
             let mut work = Work::begin(table, wanted, judge, (place, now), &mut left)?;
-            let foreign = read::each(self.registry.as_ref(), &self.context, letters, &mut |letter| work.take(letter));
+            let foreign = read::each(&self.registry, &self.context, letters, &mut |letter| work.take(letter));
             let (mut counts, records) = work.end()?;
             counts.foreign = foreign?;
             replayed.sources.push(counts);

@@ -1,8 +1,8 @@
 //! Reads the dead letters of a source from where they are: a topic, a topic of the log, a file or a folder.
 
-use std::path::Path;
 use std::time::Duration;
 
+use riverrun_connectors::registry::Registry;
 use riverrun_engine::Result;
 use riverrun_engine::connect::{Connectors, Context};
 use riverrun_engine::dead_letter::{self, DeadLetter};
@@ -20,16 +20,16 @@ const WAIT: Duration = Duration::from_millis(2);
 /// Gives `take` all letters that are there now, partition by partition, until it wants no more. Gives the number of records
 /// there that are no dead letters.
 pub(super) fn each(
-    connectors: &dyn Connectors,
+    registry: &Registry,
     context: &Context,
     letters: Table,
     take: &mut dyn FnMut(DeadLetter) -> Result<bool>,
 ) -> Result<u64> {
     let mut foreign = 0;
-    if is_nowhere(&letters)? {
+    if !registry.is_there(&letters, context)? {
         return Ok(foreign);
     }
-    let source = connectors.source(&SourceNode { schema: letters.schema(), table: letters }, context)?;
+    let source = registry.source(&SourceNode { schema: letters.schema(), table: letters }, context)?;
     for partition in 0..source.partitions()? {
         let (start, end) = (source.resolve(partition, Start::Earliest)?, source.end_offset(partition)?);
         let mut reader = source.open(partition, start, end)?;
@@ -49,9 +49,4 @@ pub(super) fn each(
         }
     }
     Ok(foreign)
-}
-
-/// Whether these are files and nothing was ever written.
-pub(crate) fn is_nowhere(letters: &Table) -> Result<bool> {
-    Ok(letters.connector()? == "filesystem" && !Path::new(&letters.options.required("path")?).exists())
 }

@@ -255,14 +255,30 @@ fn without_effect(set: &Set) -> bool {
     }
 }
 
+/// What went wrong with a query, in our words.
+fn failed(tables: &Tables, error: &DataFusionError) -> PgWireError {
+    let code = match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => "53200",
+        DataFusionError::SQL(..) => "42601",
+        _ => "42000",
+    };
+    refuse(code, tables.explain(error).to_string())
+}
+
+/// The same of one that was running: the library hands such errors on as they are.
+fn broke_off(tables: &Tables, error: PgWireError) -> PgWireError {
+    match error {
+        PgWireError::ApiError(cause) => match cause.downcast_ref() {
+            Some(of_query) => failed(tables, of_query),
+            None => PgWireError::ApiError(cause),
+        },
+        other => other,
+    }
+}
+
 impl ReadOnly {
     fn failed(&self, error: &DataFusionError) -> PgWireError {
-        let code = match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => "53200",
-            DataFusionError::SQL(..) => "42601",
-            _ => "42000",
-        };
-        refuse(code, self.tables.explain(error).to_string())
+        failed(&self.tables, error)
     }
 
     async fn plan(&self, statement: &Statement, context: &SessionContext) -> PgWireResult<LogicalPlan> {
@@ -290,7 +306,10 @@ impl ReadOnly {
             let options = Arc::new(FormatOptions::from_client_metadata(client.metadata()));
             encode_dataframe(DataFrame::new(context.state(), plan), format, Some(options)).await
         };
-        let QueryResponse { row_schema, data_rows, .. } = timeout_at(deadline, begun).await.map_err(|_| too_long())??;
+        let begun = timeout_at(deadline, begun).await.map_err(|_| too_long())?;
+        let QueryResponse { row_schema, data_rows, .. } = begun.map_err(|e| broke_off(&self.tables, e))?;
+        let tables = Arc::clone(&self.tables);
+        let data_rows = data_rows.map(move |row| row.map_err(|e| broke_off(&tables, e)));
         let rows = futures::stream::unfold(Some(data_rows), move |rows| async move {
             let mut rows = rows?;
             match timeout_at(deadline, rows.next()).await {

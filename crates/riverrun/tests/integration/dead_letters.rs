@@ -209,3 +209,17 @@ fn where_nothing_can_be_given_to_it_says_what_to_do_and_writes_a_file() {
     let there = riverrun(path, &["dead-letters", "replay", "fixed.sql", "--out", "again.jsonl"]).unwrap_err();
     assert!(there.contains("again.jsonl cannot be made") && there.contains("name a file that is not there"), "{there}");
 }
+
+#[test]
+fn whoever_only_looks_makes_no_topic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::write(path.join("shop.sql"), script("DOUBLE", "dead_letter_topic = 'dlq'")).unwrap();
+    assert_eq!(riverrun(path, &["dead-letters", "list", "shop.sql"]).unwrap(), "orders: 0 dead letters\n");
+    assert!(!path.join("data").exists());
+    put(path, &mixed()[..1]);
+    assert_eq!(riverrun(path, &["dead-letters", "list", "shop.sql"]).unwrap(), "orders: 0 dead letters\n");
+    let topics: Vec<_> =
+        Log::open(&path.join("data/log")).unwrap().topics().iter().map(|topic| topic.name().to_owned()).collect();
+    assert_eq!(topics, ["orders"]);
+}

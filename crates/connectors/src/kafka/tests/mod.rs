@@ -67,13 +67,7 @@ fn table(brokers: &str, topic: &str, more: &[(&str, &str)]) -> Table {
 }
 
 fn context() -> Context {
-    Context {
-        pipeline: "test".into(),
-        instance: None,
-        data_dir: "unused".into(),
-        clock: Arc::new(ManualClock::at(0)),
-        bounded: false,
-    }
+    Context::new("test", "unused", Arc::new(ManualClock::at(0)))
 }
 
 fn source(table: &Table) -> Result<Arc<dyn Source>> {

@@ -48,6 +48,15 @@ fn journal(table: &Table, run: i64) -> Box<dyn Journal> {
     journal_of(&graph(&[(false, table.clone())]), run).unwrap().unwrap()
 }
 
+/// A table, and the journal of a pipeline that writes it, whose life has begun.
+fn begun(cluster: &Cluster, more: &[(&str, &str)]) -> (Table, Box<dyn Journal>) {
+    let table = orders(cluster, more);
+    let mut journal = journal(&table, 1);
+    again(|| journal.recover());
+    again(|| journal.begin(&genesis()));
+    (table, journal)
+}
+
 fn genesis() -> Genesis {
     Genesis { lineage: "test-1".into(), graph: "g".into(), tasks: TASKS, starts: vec![(0, 0, 5).into()] }
 }
@@ -106,10 +115,7 @@ fn records_and_rows_are_there_for_the_next_run() {
 #[test]
 fn a_new_life_forgets_the_one_before() {
     let cluster = with_journal(TASKS as i32 + 1);
-    let table = orders(&cluster, &[]);
-    let mut journal = journal(&table, 1);
-    again(|| journal.recover());
-    again(|| journal.begin(&genesis()));
+    let (table, mut journal) = begun(&cluster, &[]);
     again(|| journal.commit(&[epoch(&table, 0, 1, 0..1), epoch(&table, 0, 2, 1..2)]));
     let other = Genesis { lineage: "test-2".into(), tasks: 1, ..genesis() };
     again(|| journal.begin(&other));
@@ -140,10 +146,7 @@ fn who_is_taken_over_commits_nothing_and_says_so() {
 #[test]
 fn a_producer_that_died_without_an_heir_is_replaced_and_nothing_is_sent_twice() {
     let cluster = with_journal(TASKS as i32 + 1);
-    let table = orders(&cluster, &[]);
-    let mut journal = journal(&table, 1);
-    again(|| journal.recover());
-    again(|| journal.begin(&genesis()));
+    let (table, mut journal) = begun(&cluster, &[]);
     // What a broker answers that gave up the transaction. (This one has committed it: its rows are seen.)
     cluster.request_errors(RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
     let lost = [epoch(&table, 0, 1, 0..20), epoch(&table, 1, 1, 20..30)];
@@ -158,10 +161,7 @@ fn a_producer_that_died_without_an_heir_is_replaced_and_nothing_is_sent_twice() 
 #[test]
 fn a_new_producer_that_cannot_take_over_at_once_tries_again() {
     let cluster = with_journal(TASKS as i32 + 1);
-    let table = orders(&cluster, &[]);
-    let mut journal = journal(&table, 1);
-    again(|| journal.recover());
-    again(|| journal.begin(&genesis()));
+    let (table, mut journal) = begun(&cluster, &[]);
     cluster.request_errors(RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
     let epochs = [epoch(&table, 0, 1, 0..20)];
     failure(journal.commit(&epochs));
@@ -177,10 +177,7 @@ fn a_new_producer_that_cannot_take_over_at_once_tries_again() {
 #[test]
 fn brokers_that_go_away_hold_a_commit_back_and_no_more() {
     let cluster = with_journal(TASKS as i32 + 1);
-    let table = orders(&cluster, &[]);
-    let mut journal = journal(&table, 1);
-    again(|| journal.recover());
-    again(|| journal.begin(&genesis()));
+    let (table, mut journal) = begun(&cluster, &[]);
     cluster.broker_down(1).unwrap();
     let epochs = [epoch(&table, 0, 1, 0..50)];
     let error = failure(journal.commit(&epochs));
@@ -195,10 +192,7 @@ fn brokers_that_go_away_hold_a_commit_back_and_no_more() {
 #[test]
 fn rows_that_can_never_be_delivered_stop_the_pipeline() {
     let cluster = with_journal(TASKS as i32 + 1);
-    let table = orders(&cluster, &[("kafka.message.max.bytes", "1000")]);
-    let mut journal = journal(&table, 1);
-    again(|| journal.recover());
-    again(|| journal.begin(&genesis()));
+    let (table, mut journal) = begun(&cluster, &[("kafka.message.max.bytes", "1000")]);
     let mut large = epoch(&table, 1, 1, 0..3);
     let batch = &mut large.outputs[0].batches[0].rows;
     let users = StringArray::from(vec!["a".to_owned(), "b".repeat(2_000), "c".to_owned()]);
@@ -211,10 +205,7 @@ fn rows_that_can_never_be_delivered_stop_the_pipeline() {
 #[test]
 fn a_delivery_that_is_forbidden_ends_its_transaction() {
     let cluster = with_journal(TASKS as i32 + 1);
-    let table = orders(&cluster, &[]);
-    let mut journal = journal(&table, 1);
-    again(|| journal.recover());
-    again(|| journal.begin(&genesis()));
+    let (table, mut journal) = begun(&cluster, &[]);
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 8]);
     let error = failure(journal.commit(&[epoch(&table, 0, 1, 0..20)]));
     assert_eq!(error.kind(), Kind::Permanent, "{error}");

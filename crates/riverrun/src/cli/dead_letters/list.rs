@@ -12,7 +12,7 @@ use riverrun_serve::client::Client;
 use riverrun_serve::discovery::{self, Running};
 use serde::{Deserialize, Serialize};
 
-use super::Since;
+use super::Which;
 use crate::cli::serving::client;
 use crate::cli::summary::grouped;
 use crate::cli::{SetArgs, runtime};
@@ -30,15 +30,8 @@ pub struct List {
     /// The data directory; default: ${DATA_DIR}, else ./riverrun-data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Only the dead letters of this source.
-    #[arg(long)]
-    source: Option<String>,
-    /// Only those of this reason, such as wrong_type.
-    #[arg(long)]
-    reason: Option<String>,
-    /// Only those that were read since then: a span such as '1 hour', or a time.
-    #[arg(long, value_name = "WHEN")]
-    since: Option<Since>,
+    #[command(flatten)]
+    which: Which,
     /// How many are shown: the newest. All are counted.
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -107,8 +100,8 @@ impl List {
         let runtime = runtime()?;
         let (target, fates) = runtime.block_on(self.target())?;
         let fates: Vec<Fate> =
-            fates.into_iter().filter(|(name, ..)| self.source.as_ref().is_none_or(|wanted| wanted == name)).collect();
-        if let (Some(source), true) = (&self.source, fates.is_empty()) {
+            fates.into_iter().filter(|(name, ..)| self.which.source.as_ref().is_none_or(|wanted| wanted == name)).collect();
+        if let (Some(source), true) = (&self.which.source, fates.is_empty()) {
             return Err(Error::invalid(format!("there is no source {source}")));
         }
         let (mut counts, mut letters) = (Vec::<Count>::new(), Vec::<Letter>::new());
@@ -166,8 +159,8 @@ impl List {
     fn wanted(&self, fates: &[Fate]) -> Option<String> {
         let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let mut conditions = Vec::new();
-        conditions.extend(self.reason.as_ref().map(|reason| format!("reason = {}", text(reason))));
-        let since = self.since.map(|since| Timestamp(since.before(SystemClock.now())));
+        conditions.extend(self.which.reason.as_ref().map(|reason| format!("reason = {}", text(reason))));
+        let since = self.which.since(SystemClock.now());
         conditions.extend(since.map(|since| format!("coalesce(read_time, record_time) >= TIMESTAMP '{since}'")));
         let of = |(source, _, table): &Fate| {
             let table = table.as_ref()?.replace('"', "\"\"");
@@ -203,7 +196,7 @@ fn at_rest(program: &Program) -> Result<(Target, Vec<Fate>)> {
     let replay = dead_letters::Replay::of(program);
     let mut tables = Vec::new();
     for (_, letters) in replay.places()? {
-        if !dead_letters::is_nowhere(&letters)? {
+        if program.registry.is_there(&letters, &program.context)? {
             tables.push(letters);
         }
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use clap::{Args, Subcommand};
 use riverrun_engine::Result;
+use riverrun_engine::progress::Timestamp;
 use riverrun_engine::table::parse_duration;
 use riverrun_engine::time::Micros;
 
@@ -44,6 +45,26 @@ impl DeadLetters {
             What::List(list) => list.run(),
             What::Replay(replay) => replay.run(),
         }
+    }
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+struct Which {
+    /// Only the dead letters of this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only those of this reason, such as wrong_type.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only those that were read since then: a span such as '1 hour', or a time.
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Since>,
+}
+
+impl Which {
+    fn since(&self, now: Micros) -> Option<Timestamp> {
+        self.since.map(|since| Timestamp(since.before(now)))
     }
 }
 

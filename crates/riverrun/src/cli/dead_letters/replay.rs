@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use riverrun_engine::Result;
-use riverrun_engine::progress::Timestamp;
 use riverrun_serve::client::Client;
 use riverrun_serve::discovery;
 use riverrun_serve::protocol::{ReplayOutcome, ReplayWanted, Replayed, ReplayedRecord, ReplayedSource};
 
-use super::Since;
+use super::Which;
 use super::list::Format;
 use crate::cli::serving::client;
 use crate::cli::summary::grouped;
@@ -21,15 +20,8 @@ use crate::{Program, dead_letters};
 pub struct Replay {
     #[command(flatten)]
     script: ScriptArgs,
-    /// Only the dead letters of this source.
-    #[arg(long)]
-    source: Option<String>,
-    /// Only those of this reason, such as wrong_type.
-    #[arg(long)]
-    reason: Option<String>,
-    /// Only those that were read since then: a span such as '1 hour', or a time.
-    #[arg(long, value_name = "WHEN")]
-    since: Option<Since>,
+    #[command(flatten)]
+    which: Which,
     /// At most so many.
     #[arg(long)]
     limit: Option<usize>,
@@ -52,9 +44,9 @@ impl Replay {
     pub fn run(self) -> Result<()> {
         let program = self.script.load()?;
         let wanted = ReplayWanted {
-            source: self.source,
-            reason: self.reason,
-            since: self.since.map(|since| Timestamp(since.before(program.clock().now()))),
+            since: self.which.since(program.clock().now()),
+            source: self.which.source,
+            reason: self.which.reason,
             limit: self.limit,
             all: self.all,
             dry_run: self.dry_run,
