@@ -74,6 +74,17 @@ pub trait Connector: Send + Sync {
         Ok(None)
     }
 
+    /// The table, as a query reads it that begins at `start` with a reading of its own.
+    fn starting(&self, table: &Table, start: &str) -> Result<Table> {
+        match start {
+            "earliest" => Ok(table.clone()),
+            _ => {
+                let what = format!("connector '{}' reads {} from its first row on", table.connector()?, table.name);
+                Err(Error::invalid(what).hint("start = 'earliest' reads all of it again"))
+            }
+        }
+    }
+
     /// Whether what a table names is there. A connector that cannot tell without connecting says yes.
     fn is_there(&self, table: &Table, context: &Context) -> Result<bool> {
         let _ = (table, context);
@@ -114,6 +125,7 @@ pub const COMMON: &[OptionDescription] = &[
     option("emit", "", "sink: 'update' = changed rows at each trigger, 'append' = each row once; default by PRIMARY KEY"),
     option("trigger", "0", "sink: rounds of output are at least this far apart, such as '30 seconds'"),
     option("starting_offsets", "latest", "source: where a pipeline without a position starts: earliest, latest, …"),
+    option("start", "", "sink: where a query that is added to a script begins in its sources: earliest, latest or a time"),
     option("max_offsets_per_trigger", "", "source: the most records that one round reads"),
     option("bad_records", "fail", "source: what a record that cannot be decoded does: fail, drop or dead_letter"),
     option("dead_letter_topic", "", "source: the topic (of the same connector) that takes bad records"),
@@ -125,6 +137,20 @@ pub const COMMON: &[OptionDescription] = &[
     option("fail_on_data_loss", "true", "source: whether records that are gone before they were read stop the pipeline"),
     option("idle_timeout", "", "source: a partition without records for this long stops holding back the watermark"),
 ];
+
+/// A table of topics that is read from `start` on, beside another reading of it.
+pub fn starting_at(table: &Table, start: &str) -> Table {
+    Table { options: table.options.with("starting_offsets", start).with("start", start), ..table.clone() }
+}
+
+/// The group under which positions are kept: that of the table, or of the pipeline; a reading with a start has one of its own.
+pub fn group(options: &Options, pipeline: &str) -> String {
+    let group = options.get("group").unwrap_or_else(|| pipeline.to_owned());
+    match options.get("start") {
+        Some(start) => format!("{group}@{start}"),
+        None => group,
+    }
+}
 
 /// Checks that the values of common options are well-formed.
 pub fn check_common(options: &Options) -> Result<()> {

@@ -157,6 +157,10 @@ impl Connectors for Registry {
         Ok(None)
     }
 
+    fn starting(&self, table: &Table, start: &str) -> Result<Table> {
+        self.entry(table)?.1.starting(table, start)
+    }
+
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {
         let (_, connector) = self.entry(&node.table)?;
         connector.source(node, context).map_err(|e| e.within(format!("source {}", node.table.name)))

@@ -70,6 +70,14 @@ pub trait Connectors: Send + Sync {
         Ok(None)
     }
 
+    /// The table, as a query reads it that begins at `start` (`earliest`, `latest`, a time) with a reading of its own. No I/O.
+    ///
+    /// # Errors
+    /// The table cannot be read from there.
+    fn starting(&self, table: &Table, start: &str) -> Result<Table> {
+        Err(Error::invalid(format!("{} cannot be read from '{start}' on", table.name)))
+    }
+
     /// Connects a source. May do I/O.
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>>;
 

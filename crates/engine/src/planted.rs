@@ -48,13 +48,15 @@ pub enum Fault {
     ToldWatermarksNotRestored,
     /// A stage does not wait until each task of the stage before was heard.
     UnheardTasksIgnored,
+    /// A task is taken while a transaction of its earlier owner is still under way. (Asked by the group.)
+    TakenBeforeDecided,
     /// A transaction is vouched for with what the group says when it is sent, not when its tasks were taken. (Asked by the group.)
     VouchedTooLate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::FeedBeforeCommit,
         Self::FailedCommitForgotten,
         Self::CommitAgainBlindly,
@@ -75,6 +77,7 @@ impl Fault {
         Self::WatermarkNotRestored,
         Self::ToldWatermarksNotRestored,
         Self::UnheardTasksIgnored,
+        Self::TakenBeforeDecided,
         Self::VouchedTooLate,
     ];
 }

@@ -198,6 +198,13 @@ impl Options {
         values.insert(name.to_owned(), OptionValue { value: value.to_owned(), location: Location::default() });
         Self::new(values)
     }
+
+    /// The same options without one.
+    pub fn without(&self, name: &str) -> Self {
+        let mut values = self.values.clone();
+        values.remove(name);
+        Self::new(values)
+    }
 }
 
 /// Parses `'10 seconds'`, `'1 minute'`, `'100ms'`, `'0'`: a number and a unit, milliseconds where there is none.

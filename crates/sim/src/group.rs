@@ -86,18 +86,38 @@ impl State {
         }
     }
 
-    /// Whether a transaction that was sent is not decided: then it matters most who gets its tasks.
-    pub fn is_undecided(&self) -> bool {
-        !self.bus.group.open.is_empty()
-    }
-
     /// Whether one of this life is not.
     pub fn is_in_doubt(&self, life: Life) -> bool {
         self.bus.group.open.contains_key(&life)
     }
 
+    /// Tasks that another life has taken while the one before it was not told, which may get them back.
+    fn bypassed(&self) -> Vec<(u32, Life)> {
+        let group = &self.bus.group;
+        let lost = group.untold.iter().flat_map(|(life, changes)| changes.iter().map(move |change| (*life, change)));
+        let lost = lost.flat_map(|(life, change)| match change {
+            Change::Lost(tasks) => tasks.iter().map(|task| (*task, life)).collect(),
+            _ => Vec::new(),
+        });
+        let is_taken = |task: u32, by: Life| group.taken.contains_key(&(by, task));
+        lost.filter(|(task, life)| group.owner.get(task).is_some_and(|(owner, _)| owner != life && is_taken(*task, *owner)))
+            .collect()
+    }
+
+    /// Whether it matters most now who gets which task: some transaction is not decided, or some life may get a task back before
+    /// it heard that it had lost it.
+    pub fn is_critical(&self) -> bool {
+        !self.bus.group.open.is_empty() || !self.bypassed().is_empty()
+    }
+
     /// Some task goes to another: in order, or its owner is passed over, and hears of it when it asks.
     pub fn rebalance(&mut self, live: &BTreeSet<Life>) {
+        let bypassed: Vec<_> = self.bypassed().into_iter().filter(|(_, life)| live.contains(life)).collect();
+        if !bypassed.is_empty() && self.random.chance(500) {
+            let (task, to) = self.random.one_of(&bypassed);
+            self.note(|| format!("task {task} goes back to life {to}, which has not heard that it had lost it"));
+            return self.bus.group.pass_over(task, to);
+        }
         let undecided: Vec<u32> = self.bus.group.open.values().flatten().map(|(record, _)| record.task).collect();
         let task = match undecided.is_empty() {
             true => self.random.place(self.plan.tasks as usize) as u32,
@@ -197,7 +217,11 @@ impl Journal for GroupJournal {
     fn commit(&mut self, epochs: &[Epoch]) -> Result<()> {
         let world = self.world.clone();
         let mut state = world.state();
-        let fate = state.enter(self.life, "commit")?;
+        let doubt = state.plan.doubt_per_mille;
+        let fate = match state.enter(self.life, "commit")? {
+            Fate::Works if !state.calm && state.random.chance(doubt) => Fate::Unheard,
+            fate => fate,
+        };
         if self.decided.take().or_else(|| state.decide(self.life)) == Some(true) || epochs.is_empty() {
             // What is asked for is what was sent, or what is left of it.
             return Ok(());
@@ -209,7 +233,7 @@ impl Journal for GroupJournal {
             return Err(Error::transient("the group has shared out the tasks anew"));
         }
         let sent = epochs.iter().map(|epoch| (epoch.record.clone(), epoch.outputs.clone())).collect();
-        let at_once = fate == Fate::Works || state.random.chance(500);
+        let at_once = fate == Fate::Works || state.random.chance(300);
         match fate {
             Fate::Refused => self.decided = Some(false),
             _ if at_once => {
@@ -262,7 +286,7 @@ impl Membership for Member {
             return Err(Error::transient(format!("task {task} is not this instance's any more")));
         }
         let is_open = |task: &&u32| group.open.values().flatten().any(|(record, _)| record.task == **task);
-        if let Some(task) = tasks.iter().find(is_open) {
+        if let Some(task) = tasks.iter().find(is_open).filter(|_| !is_planted(Fault::TakenBeforeDecided)) {
             return Err(Error::transient(format!("an earlier commit of task {task} is still under way")));
         }
         for task in tasks {

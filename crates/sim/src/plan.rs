@@ -70,6 +70,8 @@ pub struct Plan {
     pub instances: usize,
     /// How likely a task moves from one to another.
     pub rebalance_per_mille: u32,
+    /// How likely the answer to a commit of one of several instances is lost, more often than not before it is decided.
+    pub doubt_per_mille: u32,
     /// How many lives end by a crash, at most.
     pub crashes: u32,
     /// How likely a call is the last of a life.
@@ -127,6 +129,7 @@ impl Plan {
             journal,
             instances,
             rebalance_per_mille: random.one_of(&[1, 4, 15]),
+            doubt_per_mille: if instances > 1 { random.one_of(&[0, 50, 300]) } else { 0 },
             crashes: random.within(0..6) as u32,
             crash_per_mille: random.one_of(&[0, 5, 20, 60]),
             kill_per_mille: random.one_of(&[0, 2, 10]),

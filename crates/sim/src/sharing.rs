@@ -78,8 +78,8 @@ impl Sharing<'_> {
             self.world.state().note(|| format!("life {life} is stopped"));
             self.running[one].control.stop_handle().stop();
         }
-        let undecided = self.world.state().is_undecided();
-        if self.random.chance(if undecided { plan.rebalance_per_mille.max(30) } else { plan.rebalance_per_mille }) {
+        let is_critical = self.world.state().is_critical();
+        if self.random.chance(if is_critical { plan.rebalance_per_mille.max(30) } else { plan.rebalance_per_mille }) {
             let live = self.live();
             self.world.state().rebalance(&live);
         }

@@ -40,6 +40,19 @@ impl Connector for Delta {
         Ok(Capabilities { source: true, sink: writable, ..Capabilities::default() })
     }
 
+    fn starting(&self, table: &Table, start: &str) -> Result<Table> {
+        let options = match start {
+            "latest" => table.options.with("starting_version", "latest"),
+            "earliest" if table.options.get("starting_version").is_none() => table.options.clone(),
+            _ => {
+                let what = format!("a Delta table is read from the first of its rows on, or from the latest, not from '{start}'");
+                return Err(Error::invalid(what).hint("declare it a second time with another starting_version"));
+            }
+        };
+        Config::parse(&options)?;
+        Ok(Table { options, ..table.clone() })
+    }
+
     fn source(&self, node: &SourceNode, _: &Context) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(DeltaSource::open(node)?))
     }

@@ -14,7 +14,7 @@ use super::client::classify;
 use super::properties::passed_on;
 use super::repartition;
 use super::start::StartingOffsets;
-use crate::connector::on_bad_record;
+use crate::connector::{self, on_bad_record};
 
 /// Which topics a table stands for.
 #[derive(Debug, Clone)]
@@ -83,6 +83,8 @@ pub(super) struct Config {
     /// Whether this is a repartition topic.
     pub is_repartition: bool,
     pub group: String,
+    /// Read by a query that begins elsewhere than the others, under a group of its own.
+    pub starts_apart: bool,
     pub start: StartingOffsets,
     pub fail_on_data_loss: bool,
     pub bad_records: OnBadRecord,
@@ -128,7 +130,8 @@ impl Config {
             brokers: text("brokers", "localhost:9092"),
             topics: Topics::of(options)?,
             is_repartition: repartition::is_format(options),
-            group: text("group", pipeline),
+            group: connector::group(options, pipeline),
+            starts_apart: options.get("start").is_some(),
             start: start(options)?,
             fail_on_data_loss: options.parse("fail_on_data_loss", "true or false")?.unwrap_or(true),
             bad_records: on_bad_record(options)?,

@@ -17,7 +17,7 @@ use super::redelivery::KafkaRedelivery;
 use super::repartition;
 use super::sink::KafkaSink;
 use super::source::KafkaSource;
-use crate::connector::Connector;
+use crate::connector::{Connector, starting_at};
 use crate::format::{self, RowEncoder};
 use crate::redelivery::Redelivery;
 
@@ -54,6 +54,12 @@ impl Connector for Kafka {
             writable.clone()?;
         }
         Ok(Capabilities { source, sink: sink && writable.is_ok(), upsert: keyed, delete, ..Capabilities::default() })
+    }
+
+    fn starting(&self, table: &Table, start: &str) -> Result<Table> {
+        let at = starting_at(table, start);
+        Config::of(&at, "riverrun")?;
+        Ok(at)
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {

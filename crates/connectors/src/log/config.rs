@@ -21,8 +21,6 @@ pub(super) struct Config {
     pub durability: Durability,
     /// The column whose text is the record's key.
     pub key: Option<String>,
-    /// The name under which positions are kept; `None`: the pipeline's.
-    pub group: Option<String>,
     pub start: Starts,
     pub fail_on_data_loss: bool,
 }
@@ -60,7 +58,6 @@ impl Config {
             retention: retention(options)?,
             durability: durability.unwrap_or_default(),
             key: options.get("key"),
-            group: options.get("group"),
             start: starts(options)?,
             fail_on_data_loss: options.parse("fail_on_data_loss", "true or false")?.unwrap_or(true),
         })

@@ -14,7 +14,7 @@ use super::redelivery::LogRedelivery;
 use super::sink::{LogSink, key_column};
 use super::source::LogSource;
 use super::store::Log;
-use crate::connector::Connector;
+use crate::connector::{Connector, starting_at};
 use crate::embedded::check_alone;
 use crate::format;
 use crate::redelivery::Redelivery;
@@ -38,6 +38,12 @@ impl Connector for LogConnector {
         let config = Config::of(table)?;
         let directory = config.directory(&context.data_dir);
         Ok(Log::exists(&directory) && Log::open(&directory)?.topic(&config.topic).is_some())
+    }
+
+    fn starting(&self, table: &Table, start: &str) -> Result<Table> {
+        let at = starting_at(table, start);
+        Config::of(&at)?;
+        Ok(at)
     }
 
     fn source(&self, node: &SourceNode, context: &Context) -> Result<Arc<dyn Source>> {

@@ -14,7 +14,7 @@ use super::config::Config;
 use super::reader::Reader;
 use super::store::Log;
 use super::topic::Topic;
-use crate::connector::on_bad_record;
+use crate::connector::{group, on_bad_record};
 use crate::format::{Decoder, Decoding, Header, RawRecord};
 
 /// A topic that is read.
@@ -34,7 +34,7 @@ impl LogSource {
         let config = Config::of(&node.table)?;
         let log = Log::open(&config.directory(&context.data_dir))?;
         let topic = log.create_topic(&config.topic, config.partitions, config.retention)?;
-        let group = config.group.clone().unwrap_or_else(|| context.pipeline.clone());
+        let group = group(&node.table.options, &context.pipeline);
         let bad_records = on_bad_record(&node.table.options)?;
         let decoding = Decoding::of(&node.table, context)?;
         Ok(Self { log, topic, table: node.table.clone(), decoding, config, group, bad_records })

@@ -46,7 +46,7 @@ use crate::time::Micros;
 
 pub use manifest::{DataFile, Manifest, OperatorState, PartPlace, PendingOutputs, PendingPlace};
 pub use names::{FileKind, TaskFile};
-pub use pending::{Pending, PendingPart};
+pub use pending::{Outputs, Packed, Pending, PendingPart};
 pub use read::{Inspected, Intact, inspect, read_manifest, verify};
 pub use reset::{At, Chosen, choose, copy, reset};
 pub use storage::{MemoryStorage, Put, Storage, Stored};

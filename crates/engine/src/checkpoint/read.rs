@@ -9,7 +9,7 @@ use super::encoding::decode;
 use super::manifest::{Manifest, PartPlace, PendingOutputs, PendingPlace};
 use super::names::{self, FileKind, TaskFile};
 use super::storage::Storage;
-use super::{Chain, Checkpoint, Checkpoints, MadeBy, Operator, Pending, PendingPart, checksum, pending, version_1};
+use super::{Chain, Checkpoint, Checkpoints, MadeBy, Operator, Outputs, Packed, Pending, PendingPart, checksum, version_1};
 use crate::graph::NodeId;
 use crate::operator::{PartRows, StatePart, StoredRows};
 use crate::state::disk::{Extent, Space};
@@ -157,7 +157,7 @@ pub fn verify(storage: &dyn Storage, manifest: &Manifest) -> Result<Intact<()>> 
 fn read_parts(storage: &dyn Storage, manifest: &Manifest, space: Option<&Arc<Space>>) -> Result<Intact<(States, Vec<Pending>)>> {
     let mut states: Vec<Vec<Option<StatePart>>> = manifest.operators.iter().map(|o| vec![None; o.parts.len()]).collect();
     let mut outputs: Vec<Vec<Option<PendingPart>>> = manifest.pending.iter().map(|s| vec![None; s.parts.len()]).collect();
-    let (task, at_once) = (manifest.task as u32, if space.is_some() { 1 } else { FILES_AT_ONCE });
+    let at_once = if space.is_some() { 1 } else { FILES_AT_ONCE };
     let mut failed = None;
     let read = for_each_part(storage, manifest, at_once, &mut |at, part, bytes| {
         match (at, space) {
@@ -175,8 +175,8 @@ fn read_parts(storage: &dyn Storage, manifest: &Manifest, space: Option<&Arc<Spa
             }
             (PartOf::Sink(sink, index), _) => {
                 let PendingPlace { first, last, .. } = manifest.pending[sink].parts[index];
-                let rows = decode(bytes, part.length)?;
-                outputs[sink][index] = Some(PendingPart { first, last, outputs: pending::decode(&rows, task)? });
+                let packed = Packed::read(decode(bytes, part.length)?)?;
+                outputs[sink][index] = Some(PendingPart { first, last, outputs: vec![Outputs::Packed(packed)] });
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ pub fn outputs(epochs: std::ops::RangeInclusive<u64>, count: usize) -> PendingPa
     let (first, last) = (*epochs.start(), *epochs.end());
     let of = |epoch| {
         let batches = vec![Batch { rows: rows(epoch, count), change: Change::Upsert }];
-        Arc::new(EpochOutput { task: 0, epoch, clock: epoch as i64, batches })
+        Outputs::One(Arc::new(EpochOutput { task: 0, epoch, clock: epoch as i64, batches }))
     };
     PendingPart { first, last, outputs: epochs.map(of).collect() }
 }
@@ -265,7 +265,8 @@ type Lacking<'a> = (&'a str, Vec<(u64, u64)>, Vec<(u64, RecordBatch)>);
 fn lacking(checkpoint: &Checkpoint) -> Vec<Lacking<'_>> {
     let of = |pending: &Pending| {
         let epochs = pending.parts.iter().map(|part| (part.first, part.last)).collect();
-        let outputs = pending.parts.iter().flat_map(|part| &part.outputs);
+        let packed: Vec<_> = pending.parts.iter().map(|part| Packed::pack(&part.outputs).unwrap()).collect();
+        let outputs = packed.iter().flat_map(|packed| packed.outputs(0).map(Result::unwrap));
         (epochs, outputs.map(|output| (output.epoch, output.batches[0].rows.clone())).collect())
     };
     let named = |pending| {

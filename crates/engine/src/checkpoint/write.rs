@@ -11,7 +11,7 @@ use super::encoding::{Encoded, encode};
 use super::manifest::{DataFile, Manifest, OperatorState, PartPlace, PendingOutputs, PendingPlace};
 use super::names::{self, FileKind, TaskFile};
 use super::storage::Put;
-use super::{Chain, Checkpoint, Checkpoints, Pending, Written, checksum, pending};
+use super::{Chain, Checkpoint, Checkpoints, Packed, Pending, Written, checksum};
 use crate::failpoint;
 use crate::graph::NodeId;
 use crate::operator::StatePart;
@@ -137,7 +137,7 @@ impl Checkpoints {
             for part in parts {
                 let place = match stored.get(&PartKey::Outputs(sink.clone(), part.first, part.last)) {
                     Some(place) => data.refer_to(*place),
-                    None => data.write(None, &pending::encode(&part.outputs)?)?,
+                    None => data.write(None, Packed::pack(&part.outputs)?.stored())?,
                 };
                 places.push(PendingPlace { first: part.first, last: part.last, place });
             }

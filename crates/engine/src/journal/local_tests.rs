@@ -3,7 +3,7 @@
 use super::*;
 
 fn genesis() -> Genesis {
-    Genesis { lineage: "p-1".into(), graph: "g".into(), tasks: 2, starts: vec![(0, 0, 5).into()] }
+    Genesis { lineage: "p-1".into(), graph: "g".into(), tasks: 2, starts: vec![(0, 0, 5).into()], sources: vec!["a".into()] }
 }
 
 fn epoch(task: u32, epoch: u64) -> Epoch {

@@ -62,6 +62,9 @@ pub struct Genesis {
     pub tasks: u32,
     /// Where reading began.
     pub starts: Vec<Stop>,
+    /// The names of the graph's sources, in order; none in what was written before they were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
 }
 
 impl Record {
@@ -77,6 +80,20 @@ impl Record {
 }
 
 impl Genesis {
+    /// Whether the graph had a source of this name, as far as names were kept.
+    pub fn has_source(&self, name: &str) -> bool {
+        self.sources.iter().any(|of| of == name)
+    }
+
+    /// Where reading began of a partition of the source of this name, now at this place among the graph's.
+    pub fn start_of(&self, (source, name): (usize, &str), partition: u32) -> Option<i64> {
+        let source = match self.sources.is_empty() {
+            true => source,
+            false => self.sources.iter().position(|of| of == name)?,
+        };
+        self.starts.iter().find(|stop| (stop.source, stop.partition) == (source, partition)).map(|stop| stop.offset)
+    }
+
     /// As a line of JSON, without its end.
     pub fn encode(&self) -> Result<Vec<u8>> {
         encode(self)
@@ -119,5 +136,14 @@ mod tests {
         assert_eq!((short.chunks.len(), short.lifts.len(), short.ended.len()), (0, 0, 0));
         let genesis = r#"{"lineage":"p-1","graph":"ab","tasks":4,"starts":[[0,0,100]]}"#;
         assert_eq!(Genesis::decode(genesis.as_bytes()).unwrap().encode().unwrap(), genesis.as_bytes());
+        let named = r#"{"lineage":"p-1","graph":"ab","tasks":4,"starts":[[0,0,100],[1,0,7]],"sources":["a","b"]}"#;
+        let (genesis, named) = (Genesis::decode(genesis.as_bytes()).unwrap(), Genesis::decode(named.as_bytes()).unwrap());
+        assert_eq!((genesis.start_of((0, "a"), 0), genesis.start_of((1, "b"), 0)), (Some(100), None), "by place");
+        assert_eq!(
+            (named.start_of((1, "a"), 0), named.start_of((0, "b"), 0)),
+            (Some(100), Some(7)),
+            "by name, wherever it stands"
+        );
+        assert_eq!((named.start_of((0, "c"), 0), named.start_of((0, "a"), 1)), (None, None));
     }
 }

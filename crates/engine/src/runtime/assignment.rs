@@ -365,7 +365,7 @@ impl Assignment {
             check_held(&self.queue(*sink).stats().name, task, held, end)?;
             by_sink[*sink] = held;
         }
-        made.repeat(records, by_sink);
+        made.repeat(records, by_sink)?;
         self.running.insert(task);
         self.worker(task).give(Order::Run(Box::new(made)));
         Ok(())

@@ -5,13 +5,17 @@
 //! what is let go beyond it is known (`lost`), and a checkpoint must wait for it. Epochs on both sides of a checkpoint that
 //! waits (`seal`) are not merged. All is of one term of the task: nothing is left of an earlier one.
 
+mod entry;
+mod packs;
 mod segments;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::entry::{Entry, Held};
 use super::queue::Handed;
 use super::terms::Terms;
+use crate::Result;
 use crate::batch::Batch;
 use crate::checkpoint::PendingPart;
 use crate::sink::EpochOutput;
@@ -50,18 +54,8 @@ struct OfTask {
     /// Rows that wait: as they came, and behind a merge.
     rough: usize,
     merged: usize,
-}
-
-/// Outputs that are one to the sink.
-struct Entry {
-    output: Arc<EpochOutput>,
-    /// Its first epoch; the last one is the output's.
-    first: u64,
-    rows: usize,
-    bytes: usize,
-    is_merged: bool,
-    /// The epochs of the part of a checkpoint that it went into.
-    segment: Option<(u64, u64)>,
+    /// Outputs that came since some were packed.
+    loose: usize,
 }
 
 /// What a sink is to be given next.
@@ -90,7 +84,8 @@ impl Backlog {
         Self { tasks: BTreeMap::new(), keep, taken_bytes: 0, waiting: 0 }
     }
 
-    /// Adds an output of so many bytes. Gives whether it waits by itself, and the bytes of earlier terms that wait no more.
+    /// Adds an output of so many bytes. Gives whether it waits by itself, and the bytes that wait no more: of earlier terms, and
+    /// what packing saves.
     pub fn push(&mut self, handed: Handed, bytes: usize) -> (bool, usize) {
         let Handed { output, record_time, term } = handed;
         let (task, epoch, rows) = (output.task, output.epoch, output.rows());
@@ -101,15 +96,15 @@ impl Backlog {
         let has_waiting = of.entries.len() > taken;
         // An epoch without rows only moves the position.
         if let Some(last) = of.entries.back_mut().filter(|last| has_waiting && rows == 0 && last.rows == 0)
-            && !(last.output.epoch <= seal && seal < epoch)
+            && !(last.epoch <= seal && seal < epoch)
         {
-            last.output = Arc::new(output);
+            (last.epoch, last.clock, last.held) = (epoch, output.clock, Held::Whole(Arc::new(output)));
             return (false, freed);
         }
         of.rough += rows;
-        of.entries.push_back(Entry { output: Arc::new(output), first: epoch, rows, bytes, is_merged: false, segment: None });
+        of.entries.push_back(Entry::new(epoch, output, bytes, false));
         self.waiting += 1;
-        (true, freed)
+        (true, freed + of.came())
     }
 
     /// What is left of earlier terms of a task goes; gives the bytes that waited. (What comes late of an earlier term itself
@@ -157,27 +152,32 @@ impl Backlog {
     /// The tasks of which something waits, each with its last epoch.
     pub fn waiting_tasks(&self) -> Vec<(u32, u64)> {
         let waiting = self.tasks.iter().filter(|(_, of)| of.entries.len() > of.taken);
-        waiting.filter_map(|(task, of)| Some((*task, of.entries.back()?.output.epoch))).collect()
+        waiting.filter_map(|(task, of)| Some((*task, of.entries.back()?.epoch))).collect()
     }
 
     /// The next output of a task, or with `keyed` all that wait as one: its rows are still to be merged.
-    pub fn due(&self, task: u32, keyed: bool) -> Option<Due> {
-        let of = self.tasks.get(&task)?;
-        let mut waiting = of.entries.range(of.taken..).map(|entry| &entry.output);
-        let (first, last) = (waiting.next()?, of.entries.back()?);
-        if !keyed || of.entries.len() == of.taken + 1 {
-            return Some(Due { output: first.clone(), term: of.term });
-        }
-        let EpochOutput { epoch, clock, .. } = *last.output;
-        let batches = std::iter::once(first).chain(waiting).flat_map(|output| output.batches.iter().cloned()).collect();
-        Some(Due { output: Arc::new(EpochOutput { task, epoch, clock, batches }), term: of.term })
+    ///
+    /// # Errors
+    /// Rows cannot be copied.
+    pub fn due(&self, task: u32, keyed: bool) -> Result<Option<Due>> {
+        let Some(of) = self.tasks.get(&task) else { return Ok(None) };
+        let mut waiting = of.entries.range(of.taken..);
+        let Some(first) = waiting.next() else { return Ok(None) };
+        let (term, last) = (of.term, waiting.next_back().unwrap_or(first));
+        let batches = match &first.held {
+            Held::Whole(output) if !keyed || last.epoch == first.epoch => return Ok(Some(Due { output: output.clone(), term })),
+            Held::Packed(packed, begin) if !keyed => packed.unpacked(*begin..begin + first.rows)?,
+            _ => of.entries.range(of.taken..).flat_map(Entry::batches).collect(),
+        };
+        let Entry { epoch, clock, .. } = *if keyed { last } else { first };
+        Ok(Some(Due { output: Arc::new(EpochOutput { task, epoch, clock, batches }), term }))
     }
 
     /// The sink has taken the outputs of a task up to `epoch`. Gives the bytes that wait no more.
     pub fn took(&mut self, task: u32, term: u64, epoch: u64) -> usize {
         let Some(of) = self.tasks.get_mut(&task).filter(|of| of.term == term) else { return 0 };
         let mut freed = 0;
-        while let Some(entry) = of.entries.get(of.taken).filter(|entry| entry.output.epoch <= epoch) {
+        while let Some(entry) = of.entries.get(of.taken).filter(|entry| entry.epoch <= epoch) {
             freed += entry.bytes;
             let rows = if entry.is_merged { &mut of.merged } else { &mut of.rough };
             *rows -= entry.rows;
@@ -202,7 +202,7 @@ impl Backlog {
     /// The sink has made safe what it took of a task up to `epoch`.
     pub fn acknowledged(&mut self, task: u32, epoch: u64) {
         let Some(of) = self.tasks.get_mut(&task) else { return };
-        while of.taken > 0 && of.entries.front().is_some_and(|entry| entry.output.epoch <= epoch) {
+        while of.taken > 0 && of.entries.front().is_some_and(|entry| entry.epoch <= epoch) {
             of.taken -= 1;
             self.taken_bytes -= of.entries.pop_front().map_or(0, |entry| entry.bytes);
         }
@@ -212,13 +212,13 @@ impl Backlog {
     pub fn mergeable(&self) -> Vec<Mergeable> {
         let rough = self.tasks.iter().filter(|(_, of)| of.rough > of.merged + ROUGH);
         let groups = rough.flat_map(|(task, of)| {
-            let behind_seal = |entry: &&Entry| entry.output.epoch > of.seal;
+            let behind_seal = |entry: &&Entry| entry.epoch > of.seal;
             let waiting = || of.entries.range(of.taken..);
             let before: Vec<&Entry> = waiting().filter(|entry| !behind_seal(entry)).collect();
             let behind: Vec<&Entry> = waiting().filter(behind_seal).collect();
             [before, behind].into_iter().filter(|group| group.len() > 1).map(move |group| {
-                let (first, last) = (group[0], &group[group.len() - 1].output);
-                let batches = group.iter().flat_map(|entry| entry.output.batches.iter().cloned()).collect();
+                let (first, last) = (group[0], group[group.len() - 1]);
+                let batches = group.iter().flat_map(|entry| entry.batches()).collect();
                 Mergeable { of: (*task, of.term), epochs: (first.first, last.epoch), clock: last.clock, batches }
             })
         });
@@ -231,7 +231,7 @@ impl Backlog {
         let Some(of) = self.tasks.get_mut(&task).filter(|of| of.term == term) else { return 0 };
         let waiting = of.entries.range(of.taken..);
         let begin = of.taken + waiting.clone().take_while(|entry| entry.first < first).count();
-        let count = waiting.skip(begin - of.taken).take_while(|entry| entry.output.epoch <= last).count();
+        let count = waiting.skip(begin - of.taken).take_while(|entry| entry.epoch <= last).count();
         if count == 0 {
             return 0;
         }
@@ -244,7 +244,7 @@ impl Backlog {
         }
         of.merged += rows;
         let bytes = output.bytes().min(before);
-        let entry = Entry { output: Arc::new(output), first, rows, bytes, is_merged: true, segment: None };
+        let entry = Entry::new(first, output, bytes, true);
         of.entries.drain(begin..begin + count);
         of.entries.insert(begin, entry);
         self.waiting -= count - 1;
@@ -277,7 +277,7 @@ impl OfTask {
 
     /// What the sink has taken is not kept.
     fn let_go(&mut self) {
-        self.lost = self.entries.range(..self.taken).last().map_or(self.lost, |entry| entry.output.epoch);
+        self.lost = self.entries.range(..self.taken).last().map_or(self.lost, |entry| entry.epoch);
         self.entries.drain(..self.taken);
         self.taken = 0;
     }

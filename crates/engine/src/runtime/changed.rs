@@ -10,7 +10,7 @@ use super::dataflow::Dataflow;
 use super::open::Opening;
 use super::recovery::FoundTask;
 use crate::checkpoint::{Checkpoint, MadeBy, Operator};
-use crate::journal::Genesis;
+use crate::journal::{Genesis, Stop};
 use crate::membership::{Change, Membership};
 use crate::state::Backend;
 use crate::time::Micros;
@@ -108,6 +108,7 @@ pub fn change_script(
         clock.sleep(LOOK);
         changes = members.poll()?;
     };
+    let mut starts = Vec::new();
     for (task, records) in records.iter().enumerate() {
         let mut checkpoint = opening.checkpoint(task)?;
         checkpoint.as_mut().map(|checkpoint| opening.owed(checkpoint)).transpose()?;
@@ -117,9 +118,13 @@ pub fn change_script(
             let what = format!("the script has changed, and task {task} has no checkpoint yet");
             return Err(Error::invalid(what).hint("run the script as it was until it has made checkpoints, then this one"));
         }
+        for place in &opening.layout.places[task] {
+            let (_, offset) = opening.first(*place, checkpoint.as_ref(), Some(&began.0))?;
+            starts.push(Stop { source: place.0, partition: place.1, offset });
+        }
         checkpoint.map(|checkpoint| opening.adopted(task, checkpoint)).transpose()?;
     }
-    began.0.graph.clone_from(&opening.digest);
+    began.0 = opening.genesis(&began.0.lineage, starts);
     begin(&began.0)?;
     began.1 = vec![Change::Assigned(all)];
     Ok(())

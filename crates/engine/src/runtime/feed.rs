@@ -218,7 +218,7 @@ impl Feed {
         let keyed = self.coalesce.is_some();
         // What comes meanwhile has time until the next round: this one is to be flushed.
         for (task, until) in self.queue.waiting_tasks() {
-            while let Some(due) = self.queue.due(task, keyed).filter(|due| keyed || due.output.epoch <= until) {
+            while let Some(due) = self.queue.due(task, keyed)?.filter(|due| keyed || due.output.epoch <= until) {
                 if !self.terms.holds(task, due.term) {
                     self.forget_ended(task);
                     break;

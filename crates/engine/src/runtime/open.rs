@@ -78,7 +78,7 @@ impl Opening {
             let ends: Vec<u64> = opened.iter().map(|opened| opened.end).collect();
             let held = self.held(sinks, &ends)?;
             for (number, Opened { task, records, .. }) in opened.iter_mut().enumerate() {
-                task.repeat(std::mem::take(records), held.iter().map(|by_task| by_task[number]).collect());
+                task.repeat(std::mem::take(records), held.iter().map(|by_task| by_task[number]).collect())?;
             }
         }
         Ok(opened.into_iter().map(|opened| opened.task).collect())
@@ -113,8 +113,10 @@ impl Opening {
     }
 
     /// How a life of this name begins that reads from there on.
-    fn genesis(&self, lineage: &str, starts: Vec<Stop>) -> Genesis {
-        Genesis { lineage: lineage.to_owned(), graph: self.digest.clone(), tasks: self.layout.tasks() as u32, starts }
+    pub(super) fn genesis(&self, lineage: &str, starts: Vec<Stop>) -> Genesis {
+        let sources = self.sources.iter().map(|(_, node, _)| node.table.name.clone()).collect();
+        let (lineage, graph, tasks) = (lineage.to_owned(), self.digest.clone(), self.layout.tasks() as u32);
+        Genesis { lineage, graph, tasks, starts, sources }
     }
 
     /// How a life begins now, for all instances: without one before, at what checkpoints without a journal say, else at the
@@ -156,27 +158,37 @@ impl Opening {
     }
 
     /// Where a partition must go on: where the checkpoint was, else where the journal began, else at the kept position, else at
-    /// the table's start. Gives the checkpoint's position and the offset.
-    fn first<'a>(
+    /// the table's start; that of a source that the script did not have before at the table's start. Gives the checkpoint's
+    /// position and the offset.
+    pub(super) fn first<'a>(
         &self,
         place: Place,
         checkpoint: Option<&'a Checkpoint>,
         genesis: Option<&Genesis>,
     ) -> Result<(Option<&'a Position>, i64)> {
         let (_, node, source) = &self.sources[place.0];
-        let same = |p: &&Position| p.source == node.table.name && p.partition == place.1;
-        let resumed = checkpoint.and_then(|c| c.positions.iter().find(same));
-        let begun = |stop: &&Stop| (stop.source, stop.partition) == place;
-        let begun = genesis.and_then(|g| g.starts.iter().find(begun)).filter(|_| checkpoint.is_none());
+        let name = node.table.name.as_str();
+        let resumed = checkpoint.and_then(|c| c.positions.iter().find(|p| p.source == name && p.partition == place.1));
+        let (is_new, begun) = match (checkpoint, genesis) {
+            // The journal's beginning tells of the sources that the script has, once it goes on with it.
+            (Some(checkpoint), genesis) => {
+                let genesis = genesis.filter(|genesis| !genesis.sources.is_empty() || genesis.graph == self.digest);
+                (checkpoint.positions.iter().all(|p| p.source != name), genesis)
+            }
+            (None, Some(genesis)) => (!genesis.sources.is_empty() && !genesis.has_source(name), Some(genesis)),
+            (None, None) => (false, None),
+        };
+        let begun = begun.filter(|_| checkpoint.is_none() || is_new).and_then(|g| g.start_of((place.0, name), place.1));
         let offset = match (resumed, begun) {
             // Resolved: an offset that is gone is told before anything runs.
             (Some(position), _) => source.resolve(place.1, Start::Offset(position.offset)),
-            (None, Some(stop)) => source.resolve(place.1, Start::Offset(stop.offset)),
+            (None, Some(offset)) => source.resolve(place.1, Start::Offset(offset)),
+            (None, None) if is_new => source.resolve(place.1, source.start(place.1)),
             // The state is that of all records before: a partition that came since then has all its records before it.
             (None, None) if checkpoint.is_some() || genesis.is_some() => source.resolve(place.1, Start::Earliest),
             (None, None) => self.first_offset(place),
         };
-        Ok((resumed, offset.map_err(|e| e.within(format!("source {}", node.table.name)))?))
+        Ok((resumed, offset.map_err(|e| e.within(format!("source {name}")))?))
     }
 
     /// Opens one partition where it must go on.

@@ -1,15 +1,12 @@
 //! The outputs in a checkpoint that its sinks had not made safe: whose they are, when a pipeline goes on from it.
 
-use std::sync::Arc;
-
 use super::open::Opening;
-use crate::checkpoint::{Checkpoint, Pending};
+use crate::checkpoint::{Checkpoint, Packed, Pending};
 use crate::graph::SinkNode;
-use crate::sink::EpochOutput;
 use crate::{Error, Result};
 
 /// By a sink's place among the graph's sinks: outputs, in order of epochs.
-pub type Owed = Vec<(usize, Vec<Arc<EpochOutput>>)>;
+pub type Owed = Vec<(usize, Vec<Packed>)>;
 
 impl Opening {
     /// Takes the outputs out of a checkpoint, and says which sink of this graph each is for: the one of the same table, if its
@@ -20,11 +17,11 @@ impl Opening {
     pub(super) fn owed(&self, checkpoint: &mut Checkpoint) -> Result<Owed> {
         let mut owed = Owed::new();
         for Pending { sink, parts } in std::mem::take(&mut checkpoint.pending) {
-            let outputs: Vec<_> = parts.into_iter().flat_map(|part| part.outputs).collect();
+            let outputs = parts.iter().map(|part| Packed::pack(&part.outputs)).collect::<Result<Vec<_>>>()?;
             match self.sink_of(&sink, &outputs) {
                 Ok(place) => owed.push((place, outputs)),
                 Err(why) => {
-                    let rows: usize = outputs.iter().map(|output| output.rows()).sum();
+                    let rows: usize = outputs.iter().map(Packed::rows).sum();
                     let what = format!("the checkpoint holds {rows} rows that sink {sink} had not taken yet, and {why}");
                     if !self.shared.settings.drop_state {
                         return Err(Error::invalid(what).hint(format!(
@@ -39,7 +36,7 @@ impl Opening {
     }
 
     /// The place of the sink that takes these outputs, or why there is none.
-    fn sink_of(&self, table: &str, outputs: &[Arc<EpochOutput>]) -> Result<usize, String> {
+    fn sink_of(&self, table: &str, outputs: &[Packed]) -> Result<usize, String> {
         let place = self.graph.sinks().position(|(_, sink)| sink.table.name == table);
         let Some((place, (_, sink))) = place.and_then(|place| Some((place, self.graph.sinks().nth(place)?))) else {
             return Err("the script does not write to it any more".into());
@@ -47,19 +44,15 @@ impl Opening {
         if self.shared.commits.as_ref().is_some_and(|commits| commits.takes[place]) {
             return Err("it is on the journal's bus now, where they cannot be added".into());
         }
-        match outputs.iter().all(|output| fits(output, sink)) {
+        match outputs.iter().all(|outputs| fits(outputs, sink)) {
             true => Ok(place),
             false => Err("it has other columns now".into()),
         }
     }
 }
 
-fn fits(output: &EpochOutput, sink: &SinkNode) -> bool {
-    let same = |batch: &crate::batch::Batch| {
-        let (then, now) = (batch.rows.schema(), &sink.schema);
-        let columns = then.fields().iter().zip(now.fields());
-        then.fields().len() == now.fields().len()
-            && columns.into_iter().all(|(then, now)| (then.name(), then.data_type()) == (now.name(), now.data_type()))
-    };
-    output.batches.iter().all(same)
+fn fits(outputs: &Packed, sink: &SinkNode) -> bool {
+    let (then, now) = (outputs.columns(), sink.schema.fields());
+    let same = then.iter().zip(now).all(|(then, now)| (then.name(), then.data_type()) == (now.name(), now.data_type()));
+    then.len() == now.len() && same
 }

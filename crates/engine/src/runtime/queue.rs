@@ -216,7 +216,10 @@ impl SinkQueue {
     }
 
     /// The next output of a task, or with `keyed` all that wait as one, with rows that are to be merged.
-    pub fn due(&self, task: u32, keyed: bool) -> Option<Due> {
+    ///
+    /// # Errors
+    /// Rows cannot be copied.
+    pub fn due(&self, task: u32, keyed: bool) -> Result<Option<Due>> {
         lock(&self.backlog).due(task, keyed)
     }
 

@@ -112,7 +112,13 @@ mod tests {
         checkpoint: Option<(u64, Option<&str>)>,
         records: &[Record],
     ) -> Result<(u64, usize), String> {
-        let genesis = genesis.map(|lineage| Genesis { lineage: lineage.into(), graph: "g".into(), tasks: 1, starts: vec![] });
+        let genesis = genesis.map(|lineage| Genesis {
+            lineage: lineage.into(),
+            graph: "g".into(),
+            tasks: 1,
+            starts: vec![],
+            sources: vec![],
+        });
         let found = Found { graph: "g", tasks: 1, genesis: genesis.as_ref() };
         found.check().map_err(|e| e.to_string())?;
         found.repeats(FoundTask { task: 0, checkpoint, records }).map_err(|e| e.message().to_owned())
@@ -147,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_journal_of_another_partition_count_is_refused_and_of_another_script_unless_all_is_in_checkpoints() {
-        let genesis = Genesis { lineage: "l".into(), graph: "g".into(), tasks: 2, starts: vec![] };
+        let genesis = Genesis { lineage: "l".into(), graph: "g".into(), tasks: 2, starts: vec![], sources: vec![] };
         let check = |graph, tasks| Found { graph, tasks, genesis: Some(&genesis) }.check().map_err(|e| e.message().to_owned());
         assert_eq!(check("g", 2), Ok(()));
         assert!(check("g", 3).unwrap_err().starts_with("the journal is of 2 tasks, this run has 3"));

@@ -1,7 +1,7 @@
 //! A script that is changed between two runs: what is unchanged keeps its state, what cannot be kept is refused.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,10 +88,14 @@ fn send(dir: &Path, users: &[&str], second: u32) {
 }
 
 /// Runs a script until a sink has so many rows, and stops it in order. Gives what `numbers` and `totals` were given, sorted.
-fn run(dir: &Path, queries: &str, drop_state: bool, (sink, rows): (&str, usize)) -> Result<[Vec<String>; 2], Error> {
+fn run(dir: &Path, queries: &str, drop_state: bool, until: (&str, usize)) -> Result<[Vec<String>; 2], Error> {
+    run_script(dir, &format!("{TABLES}{queries}"), drop_state, until)
+}
+
+fn run_script(dir: &Path, script: &str, drop_state: bool, (sink, rows): (&str, usize)) -> Result<[Vec<String>; 2], Error> {
     let taken = ["numbers", "totals"].map(|name| (name.to_owned(), Arc::<Mutex<Vec<String>>>::default()));
     let own = taken.iter().map(|(name, rows)| (name.clone(), Box::new(Kept(rows.clone())) as Box<dyn Sink>));
-    let program = program(dir, &format!("{TABLES}{queries}"));
+    let program = program(dir, script);
     let pipeline = program.start_with(own.collect::<BTreeMap<_, _>>(), Settings { drop_state, ..Settings::default() })?;
     let stop = pipeline.stop_handle();
     let of_sink = &taken.iter().find(|(name, _)| name == sink).unwrap().1;
@@ -152,4 +156,84 @@ fn state_is_never_dropped_in_silence() {
     let [numbers, totals] = run(dir, &changed, true, ("totals", 1)).unwrap();
     assert_eq!(numbers, ["ann 1"], "begins anew");
     assert_eq!(totals, ["ann 30.0 3"], "goes on");
+}
+
+/// The script whose totals begin there.
+fn totals_from(start: &str) -> String {
+    let totals = "CREATE TABLE totals (PRIMARY KEY (user_id)) WITH (connector = 'blackhole'";
+    assert!(TABLES.contains(totals));
+    format!("{}{NUMBERS}{TOTALS}", TABLES.replace(totals, &format!("{totals}, start = '{start}'")))
+}
+
+#[test]
+fn an_added_query_begins_where_its_sink_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    send(dir, &["ann", "bob"], 1);
+    run(dir, NUMBERS, false, ("numbers", 2)).unwrap();
+
+    send(dir, &["ann"], 2);
+    let all = totals_from("earliest");
+    let [numbers, totals] = run_script(dir, &all, false, ("totals", 2)).unwrap();
+    assert_eq!((numbers, totals), (vec!["ann 2".to_owned()], vec!["ann 20.0 2".to_owned(), "bob 10.0 1".to_owned()]));
+
+    // Both readings go on where they were.
+    send(dir, &["bob"], 3);
+    let [numbers, totals] = run_script(dir, &all, false, ("totals", 1)).unwrap();
+    assert_eq!((numbers, totals), (vec!["bob 2".to_owned()], vec!["bob 20.0 2".to_owned()]));
+    let refused = run_script(dir, &totals_from("latest"), false, ("totals", 1)).unwrap_err().to_string();
+    assert!(refused.contains("the state of spent.window_aggregate is of another query"), "{refused}");
+}
+
+#[test]
+fn an_added_query_passes_over_what_waits_and_after_a_crash_begins_at_the_same_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    send(dir, &["ann"], 1);
+    run(dir, NUMBERS, false, ("numbers", 1)).unwrap();
+
+    send(dir, &["ann"], 2);
+    let latest = format!("SET checkpoint.keep = '100'; {}", totals_from("latest"));
+    let kept = checkpoints(dir);
+    let [numbers, totals] = run_script(dir, &latest, false, ("numbers", 1)).unwrap();
+    assert_eq!((numbers, totals), (vec!["ann 2".to_owned()], vec![]));
+    send(dir, &["ann"], 3);
+    let [_, totals] = run_script(dir, &latest, false, ("totals", 1)).unwrap();
+    assert_eq!(totals, ["ann 10.0 1"]);
+
+    // As if no checkpoint had been written since the script changed: the journal alone knows where it began.
+    for written in checkpoints(dir).difference(&kept) {
+        std::fs::remove_file(written).unwrap();
+    }
+    let [numbers, totals] = run_script(dir, &latest, false, ("totals", 1)).unwrap();
+    assert_eq!(numbers, ["ann 2", "ann 3"], "run again");
+    assert_eq!(totals, ["ann 10.0 1"], "the same");
+}
+
+fn checkpoints(dir: &Path) -> BTreeSet<PathBuf> {
+    let all = files_in(&dir.join("checkpoints/changing"));
+    all.into_iter().filter(|path| path.extension().is_some_and(|of| of == "manifest" || of == "data")).collect()
+}
+
+fn files_in(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_start_that_cannot_be_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = [format!("DATA_DIR={}", dir.path().display())];
+    let refused = |script: &str| {
+        let program = Program::parse("changing.sql", script, &Variables::parse(&set).unwrap());
+        program.map(drop).unwrap_err().to_string()
+    };
+    let soon = refused(&totals_from("soon"));
+    assert!(soon.contains("table events") && soon.contains("start = 'soon'") && soon.contains("earliest, latest"), "{soon}");
+    let of_source = refused(&format!("{}{NUMBERS}", TABLES.replace("starting_offsets", "start")));
+    assert!(of_source.contains("events is read") && of_source.contains("starting_offsets"), "{of_source}");
+    let files = "CREATE TABLE lines (n INT) WITH (connector = 'filesystem', path = 'x.jsonl');
+        CREATE TABLE out WITH (connector = 'blackhole', start = 'latest'); INSERT INTO out SELECT n FROM lines;";
+    let files = refused(files);
+    assert!(files.contains("reads lines from its first row on") && files.contains("earliest"), "{files}");
 }

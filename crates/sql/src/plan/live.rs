@@ -71,7 +71,7 @@ fn inputs(op: &Op, live: &BTreeSet<usize>) -> Result<BTreeSet<usize>> {
 /// How many columns a step gives.
 fn width(op: &Op) -> usize {
     match op {
-        Op::Source(table) => table.columns.len(),
+        Op::Source(reading) => reading.table.columns.len(),
         Op::Filter { plan, .. } => plan.input.schema().fields().len(),
         Op::Project(plan) => plan.expr.len(),
         Op::Unnest { plan, .. } => plan.schema.fields().len(),

@@ -94,9 +94,9 @@ impl<'a> Lowering<'a> {
     fn step(&mut self, id: usize, step: &Step) -> Result<Placed> {
         let input = step.inputs.first().map(|e| self.output(*e));
         match (&step.op, input) {
-            (Op::Source(table), _) => {
-                let schema = table.schema();
-                let source = SourceNode { table: table.as_ref().clone(), schema: schema.clone() };
+            (Op::Source(reading), _) => {
+                let (table, schema) = (&reading.table, reading.table.schema());
+                let source = SourceNode { table: table.clone(), schema: schema.clone() };
                 let columns = (0..schema.fields().len()).collect();
                 let from = self.node(&table.name, Vec::new(), NodeKind::Source(source));
                 self.nodes[from].identity.clone_from(&step.identity);

@@ -207,13 +207,14 @@ fn build(
 ) -> Result<Graph> {
     let state = context.state();
     let topics = Topics::of(&queries, tables, settings, connectors)?;
-    let mut steps = Steps::new(&tables.by_name, views, topics.possible());
+    let mut steps = Steps::new(tables, views, topics.possible(), connectors);
     let mut sinks = Sinks::new(tables, connectors);
     for query in queries {
         let location = query.location;
         sinks.insert(query, &mut steps, &state).map_err(|e| e.or_at(location))?;
     }
     sinks.sources(&mut steps)?;
+    sinks.check_starts(&steps.steps)?;
     let single = steps.single.take();
     let (nodes, exchanges) = sinks.nodes(&steps.steps, (&state, settings.state_ttl), &topics)?;
     let parallelism = match &single {

@@ -16,7 +16,7 @@ use super::lower::Lowering;
 use super::optimize::optimize;
 use super::refusal::{Refusal, Result};
 use super::repartition::Topics;
-use super::steps::{Op, Step, Steps};
+use super::steps::{Op, Reading, Step, Steps};
 use super::{Query, Tables, sink};
 
 /// A sink with all that flows to it.
@@ -50,6 +50,7 @@ impl<'a> Sinks<'a> {
         sink::fill_columns(&mut sink.table, &plan, &query.columns)?;
         sink.key = key(&sink.table)?;
         let plan = optimize(sink::fit(plan, &sink.table, &query.columns)?, state)?;
+        steps.start_at(sink.table.options.get("start"));
         let stream = steps.add(&plan, sink.emit, &sink.table.name)?;
         sink::check_updates(&sink.table, &sink.key, &stream, can)?;
         sink.inputs.push(stream.edge);
@@ -58,25 +59,31 @@ impl<'a> Sinks<'a> {
 
     /// Adds what sources give besides rows: late rows and dead letters, where their options ask for them.
     pub fn sources(&mut self, steps: &mut Steps) -> Result<()> {
-        let sources: Vec<Table> = steps
-            .steps
-            .iter()
-            .filter_map(|s| match &s.op {
-                Op::Source(table) => Some(table.as_ref().clone()),
-                _ => None,
-            })
-            .collect();
-        for table in &sources {
-            if !self.tables.can[&table.name].source {
-                return Err(Refusal::new(format!(
-                    "{} can't be read: connector '{}' only writes",
-                    table.name,
-                    table.connector()?
-                ))
-                .or_at(table.location));
+        let read: Vec<_> = readings(&steps.steps).map(|reading| (reading.of.clone(), reading.start.clone())).collect();
+        for (name, start) in read {
+            let table = &self.tables.by_name[&name];
+            if !self.tables.can[&name].source {
+                let what = format!("{name} can't be read: connector '{}' only writes", table.connector()?);
+                return Err(Refusal::new(what).or_at(table.location));
             }
+            steps.start_at(start);
             self.late_rows(table, steps).map_err(|e| e.or_at(table.location))?;
             self.dead_letters(table, steps).map_err(|e| e.or_at(table.location))?;
+        }
+        Ok(())
+    }
+
+    /// Where a query begins is said by the table that it writes.
+    pub fn check_starts(&self, steps: &[Step]) -> Result<()> {
+        let is_written = |name: &str| self.sinks.iter().any(|sink| sink.table.name == name);
+        for Reading { of: name, .. } in readings(steps) {
+            let (table, can) = (&self.tables.by_name[name], &self.tables.can[name]);
+            if can.sink && !is_written(name) && table.options.get("start").is_some() {
+                let what = format!("{name} is read, and its option 'start' says where queries begin that write to it");
+                return Err(Refusal::new(what)
+                    .hint("where a table's own reading begins is said by starting_offsets")
+                    .or_at(table.location));
+            }
         }
         Ok(())
     }
@@ -144,6 +151,13 @@ impl<'a> Sinks<'a> {
         }
         Ok((lowering.nodes, lowering.exchanges))
     }
+}
+
+fn readings(steps: &[Step]) -> impl Iterator<Item = &Reading> {
+    steps.iter().filter_map(|step| match &step.op {
+        Op::Source(reading) => Some(reading.as_ref()),
+        _ => None,
+    })
 }
 
 /// What comes to a sink has exactly the schema that the sink's table declares.

@@ -11,6 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, logical_plan as plan};
 use riverrun_engine::batch::Port;
+use riverrun_engine::connect::Connectors;
 use riverrun_engine::graph::{Edge, digest, readable};
 use riverrun_engine::table::{Emit, Table};
 
@@ -18,7 +19,7 @@ use super::aggregate::{self, WindowKey};
 use super::facts::{self, Fact, Time};
 use super::over::{self, OverPlan};
 use super::refusal::{Refusal, Result};
-use super::refuse;
+use super::{Tables, refuse};
 
 /// One node of the plan. `inputs[..].from` is a place in [`Steps::steps`].
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct Step {
 /// What a step does. The plan nodes keep the names that expressions are written in.
 #[derive(Debug)]
 pub(crate) enum Op {
-    Source(Box<Table>),
+    Source(Box<Reading>),
     Filter {
         plan: plan::Filter,
         over_keys: bool,
@@ -60,6 +61,17 @@ pub(crate) enum Op {
         keys: Vec<Expr>,
         reason: String,
     },
+}
+
+/// A table as it is read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// The table, under a name of this reading.
+    pub table: Table,
+    /// The table's own name.
+    pub of: String,
+    /// Where queries that have a reading of their own begin.
+    pub start: Option<String>,
 }
 
 /// What makes two steps the same.
@@ -105,7 +117,6 @@ pub(crate) struct Update {
 }
 
 /// All steps so far.
-#[derive(Debug)]
 pub(crate) struct Steps<'a> {
     pub steps: Vec<Step>,
     /// Why one task must see all partitions, if so.
@@ -115,15 +126,24 @@ pub(crate) struct Steps<'a> {
     tables: &'a HashMap<String, Table>,
     views: &'a [String],
     known: HashMap<Identity, usize>,
+    connectors: &'a dyn Connectors,
     /// Which output of sources the plan at hand reads.
     port: Port,
+    /// Where the query at hand begins, if it says so: then it has a reading of its sources of its own.
+    start: Option<String>,
 }
 
 impl<'a> Steps<'a> {
     /// No steps. `tables` can be scanned; aliases among `views` name the steps beneath them.
     /// With `repartitions` rows go by key to a next stage of tasks where a stateful step needs that.
-    pub fn new(tables: &'a HashMap<String, Table>, views: &'a [String], repartitions: bool) -> Self {
-        Self { steps: Vec::new(), single: None, repartitions, tables, views, known: HashMap::new(), port: Port::Rows }
+    pub fn new(tables: &'a Tables, views: &'a [String], repartitions: bool, connectors: &'a dyn Connectors) -> Self {
+        let (steps, known, tables) = (Vec::new(), HashMap::new(), &tables.by_name);
+        Self { steps, single: None, repartitions, tables, views, known, connectors, port: Port::Rows, start: None }
+    }
+
+    /// The queries that are added from now on begin there in their sources.
+    pub fn start_at(&mut self, start: Option<String>) {
+        self.start = start;
     }
 
     /// Adds what `plan` needs beyond what is there; what comes out of it flows in the returned stream. With
@@ -165,8 +185,18 @@ impl<'a> Steps<'a> {
             facts[*column].partition = Some(number);
         }
         let partitioned_by = table.partitioned_by.iter().map(|i| table.columns[*i].field.name().clone()).collect();
-        let identity = Identity { what: What::Source(name.to_owned()), inputs: Vec::new() };
-        let edge = Edge { port: self.port, ..self.step(identity, Op::Source(Box::new(table.clone())), name) };
+        let reading = match &self.start {
+            None => Table { options: table.options.without("start"), ..table.clone() },
+            Some(start) => {
+                let starting = self.connectors.starting(table, start);
+                let starting = starting.map_err(|e| e.within(format!("start = '{start}': table {name}")))?;
+                Table { name: format!("{name}@{start}"), ..starting }
+            }
+        };
+        let named = reading.name.clone();
+        let identity = Identity { what: What::Source(named.clone()), inputs: Vec::new() };
+        let reading = Reading { table: reading, of: name.to_owned(), start: self.start.clone() };
+        let edge = Edge { port: self.port, ..self.step(identity, Op::Source(Box::new(reading)), &named) };
         Ok(Stream { edge, facts, partitioned_by, stage: 0, update: None })
     }
 
@@ -349,8 +379,8 @@ impl<'a> Steps<'a> {
         let inputs = identity.inputs.clone();
         let from = *known.entry(identity).or_insert_with_key(|identity| {
             let mut text = identity.what.canonical();
-            if let Op::Source(table) = &op {
-                text.push_str(&canonical_table(table));
+            if let Op::Source(reading) = &op {
+                text.push_str(&canonical_table(&reading.table));
             }
             for edge in &inputs {
                 // Where its rows come by is no part of what a step computes.

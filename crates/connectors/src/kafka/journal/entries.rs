@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn genesis(lineage: &str) -> Genesis {
-        Genesis { lineage: lineage.into(), graph: "g".into(), tasks: 2, starts: Vec::new() }
+        Genesis { lineage: lineage.into(), graph: "g".into(), tasks: 2, starts: Vec::new(), sources: Vec::new() }
     }
 
     fn epoch(task: u32, epoch: u64) -> Vec<u8> {

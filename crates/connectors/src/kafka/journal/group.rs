@@ -35,8 +35,8 @@ impl Group {
     /// Finds the topics of a graph's Kafka sources, given with their places among all sources; `None`: there are none.
     pub fn find(sources: &[(usize, NodeId, Config)]) -> Result<Option<Self>> {
         let mut lead: Option<(String, u32)> = None;
-        // What is set for the group is set with a table that the script declares.
-        let mut declared: Option<(&Config, u32)> = None;
+        // What is set for the group is set with a table that the script declares, as most queries read it.
+        let mut declared: Option<(&Config, (bool, u32))> = None;
         let mut found = Vec::new();
         for (_, _, config) in sources {
             let topics = resolve(&asker(config)?, config)?;
@@ -44,8 +44,9 @@ impl Group {
                 if lead.as_ref().is_none_or(|(_, most)| count > most) {
                     lead = Some((topic.clone(), *count));
                 }
-                if !config.is_repartition && declared.is_none_or(|(_, most)| *count > most) {
-                    declared = Some((config, *count));
+                let rank = (!config.starts_apart, *count);
+                if !config.is_repartition && declared.is_none_or(|(_, best)| rank > best) {
+                    declared = Some((config, rank));
                 }
             }
             found.push(topics);

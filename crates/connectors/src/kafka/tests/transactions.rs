@@ -58,7 +58,13 @@ fn begun(cluster: &Cluster, more: &[(&str, &str)]) -> (Table, Box<dyn Journal>) 
 }
 
 fn genesis() -> Genesis {
-    Genesis { lineage: "test-1".into(), graph: "g".into(), tasks: TASKS, starts: vec![(0, 0, 5).into()] }
+    Genesis {
+        lineage: "test-1".into(),
+        graph: "g".into(),
+        tasks: TASKS,
+        starts: vec![(0, 0, 5).into()],
+        sources: vec!["a".into()],
+    }
 }
 
 /// An epoch with these rows for the sink.

@@ -38,8 +38,11 @@ const OTHER_ROWS: &str = "the program, the script's functions or the records in 
 
 impl Task {
     /// Before anything new these epochs are run again; `held` by sink: the last epoch whose rows it holds.
-    pub fn repeat(&mut self, mut records: Vec<Record>, held: Vec<u64>) {
-        self.hand_over_owed(&held);
+    ///
+    /// # Errors
+    /// The outputs in the checkpoint cannot be read.
+    pub fn repeat(&mut self, mut records: Vec<Record>, held: Vec<u64>) -> Result<()> {
+        self.hand_over_owed(&held)?;
         if is_planted(Fault::EpochsReused) {
             records.clear();
         }
@@ -51,24 +54,29 @@ impl Task {
             tracing::info!("task {}: epochs {} to {} are run again from the journal", self.number, first.epoch, last.epoch);
         }
         self.repeat = Repeat { records: records.into(), at: (0, 0), held };
+        Ok(())
     }
 
     /// Gives each sink what it lacks of the outputs in the checkpoint.
-    fn hand_over_owed(&mut self, held: &[u64]) {
-        for (sink, outputs) in std::mem::take(&mut self.owed) {
+    fn hand_over_owed(&mut self, held: &[u64]) -> Result<()> {
+        let (task, term) = (self.number, self.term);
+        for (sink, parts) in std::mem::take(&mut self.owed) {
             let held = held.get(sink).copied().unwrap_or(0);
             let held = if is_planted(Fault::PendingGivenAgain) { 0 } else { held };
-            let lacking: Vec<_> = outputs.iter().filter(|output| output.epoch > held).collect();
-            if is_planted(Fault::PendingNotGiven) || lacking.is_empty() {
-                continue;
+            let (queue, mut count) = (&self.shared.queues[sink], 0);
+            for output in parts.iter().flat_map(|part| part.outputs(task)) {
+                let output = output?;
+                if output.epoch > held && !is_planted(Fault::PendingNotGiven) {
+                    queue.hand(Handed { output, record_time: None, term });
+                    count += 1;
+                }
             }
-            let (task, name, count) = (self.number, &self.shared.queues[sink].stats().name, lacking.len());
-            tracing::info!("task {task}: sink {name} gets {count} outputs of the checkpoint that it did not have then");
-            for output in lacking {
-                let output = EpochOutput::clone(output);
-                self.shared.queues[sink].hand(Handed { output, record_time: None, term: self.term });
+            if count > 0 {
+                let name = &queue.stats().name;
+                tracing::info!("task {task}: sink {name} gets {count} outputs of the checkpoint that it did not have then");
             }
         }
+        Ok(())
     }
 
     /// Goes on with the first recorded epoch: until its end, or until its source has no more right now.
