@@ -105,7 +105,7 @@ def riverrun_tls(riverrun):
     if given := os.environ.get("RIVERRUN_TLS"):
         assert os.access(given, os.X_OK), f"RIVERRUN_TLS={given} is not a program"
         return Path(given)
-    built = _built("--features", "kafka-tls")
+    built = _built("--features", "riverrun/kafka-tls")
     kept = built.with_name("riverrun-kafka-tls")
     shutil.copy2(built, kept)
     if not os.environ.get("RIVERRUN"):
@@ -118,14 +118,14 @@ def example():
     """Builds an example of the connectors, by its name; gives its path."""
 
     def build(name):
-        # With the program, whose features its dependencies were built with.
-        return _built("-p", "riverrun-connectors", "--example", name).with_name("examples") / name
+        return _built("--example", name).with_name("examples") / name
 
     return build
 
 
 def _built(*arguments):
     target = Path(os.environ.get("CARGO_TARGET_DIR") or Path.home() / ".cache" / "riverrun" / "target")
-    build = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "riverrun", *arguments]
+    # The whole workspace: with the features that its tests were built with, so that nothing is compiled again.
+    build = ["cargo", "build", "--release", "--locked", "--quiet", "--workspace", "--bin", "riverrun", *arguments]
     subprocess.run(build, cwd=ROOT, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True)
     return target / "release" / "riverrun"

@@ -133,7 +133,7 @@ KINDS = {
     "store cuts connections": Trouble.store_is_unreachable,
     "store slow": Trouble.store_is_slow,
 }
-LENGTHS = [pytest.param(kind, seconds, marks=pytest.mark.long if seconds > 25 or kind != "Cassandra frozen" else (), id=f"{kind}, {seconds} s")
+LENGTHS = [pytest.param(kind, seconds, marks=pytest.mark.long if seconds > 25 else (), id=f"{kind}, {seconds} s")
            for seconds, kind in itertools.product((25, 60), KINDS) if seconds > 25 or kind in ("Cassandra frozen", "store answers 503")]
 
 

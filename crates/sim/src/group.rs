@@ -1,41 +1,36 @@
-//! Instances that share a pipeline's tasks: the group that says who has which, and the journal that they write together, with
-//! the semantics of Kafka's.
+//! The group of the instances that share a pipeline's tasks, which says who has which, with the semantics of Kafka's.
 //!
 //! Whoever is given a task hears of it when it asks, and so does whoever lost it: until then it goes on. A transaction bears,
 //! for each of its tasks, the number under which the task was given to who sends it: it is refused if the task was given anew
 //! since. What was sent may be decided later; a task is taken only once no transaction with it is under way.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
-use riverrun_engine::graph::NodeId;
-use riverrun_engine::journal::{Epoch, Genesis, Journal, Record, Recorded};
-use riverrun_engine::membership::{Change, Membership};
+use riverrun_engine::membership::Change;
 use riverrun_engine::planted::{Fault, is_planted};
-use riverrun_engine::{Error, Result};
 
 use crate::journal::Sent;
-use crate::plan::Kind;
-use crate::world::{Fate, Life, State, World};
+use crate::world::{Life, State};
 
 /// Who has what.
 #[derive(Debug, Default)]
 pub struct Group {
     /// By member: what it was not told yet.
-    untold: BTreeMap<Life, VecDeque<Change>>,
+    pub untold: BTreeMap<Life, VecDeque<Change>>,
     /// By task: who has it, and the number under which it was given.
-    owner: BTreeMap<u32, (Life, u64)>,
+    pub owner: BTreeMap<u32, (Life, u64)>,
     /// By task that is to be given up: who gets it.
-    heir: BTreeMap<u32, Life>,
+    pub heir: BTreeMap<u32, Life>,
     /// By member and task: the number under which it was taken.
-    taken: BTreeMap<(Life, u32), u64>,
+    pub taken: BTreeMap<(Life, u32), u64>,
     /// By member: its transaction that was sent, and is neither committed nor aborted.
-    open: BTreeMap<Life, Sent>,
+    pub open: BTreeMap<Life, Sent>,
     given: u64,
 }
 
 impl Group {
-    fn give(&mut self, task: u32, to: Life) {
+    /// A task is given to a life, anew.
+    pub fn give(&mut self, task: u32, to: Life) {
         self.given += 1;
         self.owner.insert(task, (to, self.given));
         self.heir.remove(&task);
@@ -49,12 +44,13 @@ impl Group {
         self.give(task, to);
     }
 
-    fn owns(&self, life: Life, task: u32) -> bool {
+    /// Whether it has a task.
+    pub fn owns(&self, life: Life, task: u32) -> bool {
         self.owner.get(&task).is_some_and(|(owner, _)| *owner == life)
     }
 
     /// Whether a commit of `life` for a task is refused.
-    fn is_fenced(&self, life: Life, task: u32) -> bool {
+    pub fn is_fenced(&self, life: Life, task: u32) -> bool {
         if is_planted(Fault::VouchedTooLate) {
             return !self.owns(life, task);
         }
@@ -65,7 +61,7 @@ impl Group {
 
 impl State {
     /// An instance joins: it gets what nobody has, and some of what others have. The first begins with all.
-    fn join(&mut self, life: Life) {
+    pub fn join(&mut self, life: Life) {
         let (tasks, begun) = (self.plan.tasks, self.history.genesis.is_some());
         self.bus.group.untold.entry(life).or_default();
         for task in 0..tasks {
@@ -157,7 +153,7 @@ impl State {
     }
 
     /// A transaction under way is committed or aborted; whether it is committed. `None`: there is none.
-    fn decide(&mut self, life: Life) -> Option<bool> {
+    pub fn decide(&mut self, life: Life) -> Option<bool> {
         let sent = self.bus.group.open.remove(&life)?;
         let commits = self.random.chance(500);
         self.note(|| format!("life {life}: its transaction under way is {}", if commits { "committed" } else { "aborted" }));
@@ -165,158 +161,5 @@ impl State {
             self.apply(life, sent);
         }
         Some(commits)
-    }
-}
-
-/// The journal of an instance.
-pub struct GroupJournal {
-    world: Arc<World>,
-    life: Life,
-    takes: Vec<NodeId>,
-    /// Whether the last commit, whose answer was lost, happened, where that is decided.
-    decided: Option<bool>,
-}
-
-impl GroupJournal {
-    /// The journal of `life`; `sinks` are the graph's, in order.
-    pub fn new(world: Arc<World>, life: Life, sinks: &[NodeId]) -> Self {
-        let kinds = world.state().plan.kinds.clone();
-        let takes = kinds.iter().zip(sinks).filter(|(kind, _)| **kind == Kind::Taken).map(|(_, sink)| *sink).collect();
-        Self { world, life, takes, decided: None }
-    }
-}
-
-impl Journal for GroupJournal {
-    fn takes(&self) -> &[NodeId] {
-        &self.takes
-    }
-
-    fn recover(&mut self) -> Result<Recorded> {
-        let mut state = self.world.state();
-        state.ask(self.life, "read of the journal")?;
-        Ok(Recorded { genesis: state.history.genesis.clone(), records: Vec::new() })
-    }
-
-    fn join(&mut self, _tasks: &[Vec<(usize, u32)>]) -> Result<Option<Box<dyn Membership>>> {
-        self.world.state().join(self.life);
-        Ok(Some(Box::new(Member { world: self.world.clone(), life: self.life })))
-    }
-
-    fn begin(&mut self, genesis: &Genesis) -> Result<()> {
-        let mut state = self.world.state();
-        let fate = state.enter(self.life, "begin of the journal")?;
-        if fate != Fate::Refused {
-            if state.history.genesis.as_ref().is_some_and(|begun| begun != genesis) {
-                state.violate(|| "the journal is begun anew".to_owned());
-            }
-            state.history.genesis = Some(genesis.clone());
-        }
-        state.leave(self.life, "begin of the journal", fate)
-    }
-
-    fn commit(&mut self, epochs: &[Epoch]) -> Result<()> {
-        let world = self.world.clone();
-        let mut state = world.state();
-        let doubt = state.plan.doubt_per_mille;
-        let fate = match state.enter(self.life, "commit")? {
-            Fate::Works if !state.calm && state.random.chance(doubt) => Fate::Unheard,
-            fate => fate,
-        };
-        if self.decided.take().or_else(|| state.decide(self.life)) == Some(true) || epochs.is_empty() {
-            // What is asked for is what was sent, or what is left of it.
-            return Ok(());
-        }
-        if let Some(fenced) = epochs.iter().find(|epoch| state.bus.group.is_fenced(self.life, epoch.record.task)) {
-            let (life, task, owner) = (self.life, fenced.record.task, state.bus.group.owner.get(&fenced.record.task).copied());
-            let taken = state.bus.group.taken.get(&(life, task)).copied();
-            state.note(|| format!("life {life}: commit of task {task} is refused: it is {owner:?}, was taken as {taken:?}"));
-            return Err(Error::transient("the group has shared out the tasks anew"));
-        }
-        let sent = epochs.iter().map(|epoch| (epoch.record.clone(), epoch.outputs.clone())).collect();
-        let at_once = fate == Fate::Works || state.random.chance(300);
-        match fate {
-            Fate::Refused => self.decided = Some(false),
-            _ if at_once => {
-                state.apply(self.life, sent);
-                self.decided = (fate != Fate::Works).then_some(true);
-            }
-            _ => drop(state.bus.group.open.insert(self.life, sent)),
-        }
-        state.leave(self.life, "commit", fate)
-    }
-
-    fn truncate(&mut self, task: u32, epoch: u64) -> Result<()> {
-        let mut state = self.world.state();
-        let fate = state.enter(self.life, "truncation of the journal")?;
-        if fate != Fate::Refused {
-            state.was_cut(task, epoch);
-        }
-        state.leave(self.life, "truncation of the journal", fate)
-    }
-}
-
-/// An instance's place in the group.
-struct Member {
-    world: Arc<World>,
-    life: Life,
-}
-
-impl Membership for Member {
-    fn poll(&mut self) -> Result<Vec<Change>> {
-        let mut state = self.world.state();
-        state.ask(self.life, "poll of the group")?;
-        let told: Vec<Change> = state.bus.group.untold.entry(self.life).or_default().drain(..).collect();
-        for change in &told {
-            if let Change::Lost(tasks) = change {
-                state.bus.group.taken.retain(|(life, task), _| *life != self.life || !tasks.contains(task));
-            }
-        }
-        Ok(told)
-    }
-
-    fn genesis(&mut self) -> Result<Option<Genesis>> {
-        Ok(self.world.state().history.genesis.clone())
-    }
-
-    fn take(&mut self, tasks: &[u32], _genesis: &Genesis) -> Result<Vec<Vec<Record>>> {
-        let mut state = self.world.state();
-        state.ask(self.life, "taking of tasks")?;
-        let group = &state.bus.group;
-        if let Some(task) = tasks.iter().find(|task| !group.owns(self.life, **task)) {
-            return Err(Error::transient(format!("task {task} is not this instance's any more")));
-        }
-        let is_open = |task: &&u32| group.open.values().flatten().any(|(record, _)| record.task == **task);
-        if let Some(task) = tasks.iter().find(is_open).filter(|_| !is_planted(Fault::TakenBeforeDecided)) {
-            return Err(Error::transient(format!("an earlier commit of task {task} is still under way")));
-        }
-        for task in tasks {
-            let number = state.bus.group.owner.get(task).map_or(0, |(_, number)| *number);
-            state.bus.group.taken.insert((self.life, *task), number);
-        }
-        let recorded = state.history.recorded().records;
-        Ok(tasks.iter().map(|task| recorded[*task as usize].clone()).collect())
-    }
-
-    fn release(&mut self, tasks: &[u32]) -> Result<()> {
-        let mut state = self.world.state();
-        let group = &mut state.bus.group;
-        for task in tasks {
-            group.taken.remove(&(self.life, *task));
-            // Of a task that was lost meanwhile nothing is left to release. Who was to get it may be gone.
-            if group.owns(self.life, *task) {
-                let heir = group.heir.remove(task).unwrap_or(self.life);
-                group.give(*task, heir);
-            }
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self) -> Result<bool> {
-        let mut state = self.world.state();
-        let life = self.life;
-        state.note(|| format!("life {life} leaves the group"));
-        let others: BTreeSet<Life> = state.bus.group.untold.keys().copied().filter(|other| *other != life).collect();
-        state.find_dead(&others);
-        Ok(true)
     }
 }

@@ -12,6 +12,7 @@ mod group;
 mod history;
 mod journal;
 mod life;
+mod member;
 mod plan;
 mod random;
 mod reference;

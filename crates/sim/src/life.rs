@@ -15,8 +15,8 @@ use riverrun_engine::time::{Clock, Micros};
 
 use crate::checkpoints::SimStorage;
 use crate::exchange::ExchangeSource;
-use crate::group::GroupJournal;
 use crate::journal::{BusJournal, FileJournal};
+use crate::member::GroupJournal;
 use crate::plan::{Kind, Where};
 use crate::script::GRAPHS;
 use crate::sink::SimSink;

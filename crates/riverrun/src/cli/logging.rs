@@ -18,8 +18,9 @@ use tracing_subscriber::fmt::{FmtContext, fmt};
 use tracing_subscriber::registry::LookupSpan;
 
 /// What is logged unless `RIVERRUN_LOG` says otherwise. That a commit to a Delta table met another instance's and is tried again
-/// is no news; where that does not help, it is told as the sink's error.
-const DEFAULT: &str = "warn,deltalake_core::kernel::transaction=off,riverrun=info,riverrun_engine=info";
+/// is no news; where that does not help, it is told as the sink's error. So is a Cassandra that cannot be reached: once, not with each
+/// attempt of the driver.
+const DEFAULT: &str = "warn,deltalake_core::kernel::transaction=off,scylla=off,riverrun=info,riverrun_engine=info";
 
 /// Starts to log what `RIVERRUN_LOG` asks for.
 pub fn start() {
