@@ -140,5 +140,9 @@ def wait_until_read(run, count, patience=600):
 def wait_until_written(run, patience=600):
     """Waits until the tables and the lake have all that was handed to them: a stop gives them half a minute only."""
     sinks = ("transaction_aggregates", "rapid_users", "lake")
-    has_all = lambda sink: metric(run, "riverrun_sink_rows_total", sink=sink) == metric(run, "riverrun_sink_written_rows_total", sink=sink)  # noqa: E731
-    until(lambda: metric(run, "riverrun_sink_queue_bytes") == 0 and all(has_all(sink) for sink in sinks), patience, run.said)
+
+    def has_all(sink):
+        queued, written, safe = (metric(run, f"riverrun_sink_{name}", sink=sink) for name in ("queue_bytes", "written_rows_total", "rows_total"))
+        return queued == 0 and written == safe
+
+    until(lambda: all(has_all(sink) for sink in sinks), patience, run.said)

@@ -8,6 +8,7 @@ pub(crate) mod avro;
 #[cfg(feature = "filesystem")]
 mod csv;
 mod decode;
+mod decoded;
 mod decoding;
 mod encode;
 mod json;
@@ -18,7 +19,8 @@ mod records;
 mod rows;
 mod text;
 
-pub use decode::{Decoded, Decoder};
+pub use decode::Decoder;
+pub use decoded::Decoded;
 pub(crate) use decoding::{Decoding, columns};
 pub use encode::{EncodedRows, JsonEncoder};
 pub use judge::Judge;

@@ -1,99 +1,33 @@
 //! Makes the parts of a pipeline, and what ends them in order. Nothing runs yet: [`Pipeline`](super::Pipeline) gives every part
 //! a thread, a simulator steps them itself.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod begin;
 
-use super::asked::Asked;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+
+use self::begin::{check_exchanges, checkpoints_of, join, journal_of, life, share};
 use super::assignment::{Assignment, await_genesis};
 use super::bindings::Bindings;
 use super::changed::change_script;
-use super::committer::{Commits, Committer};
+use super::committer::Committer;
+use super::control::Control;
 use super::feed::{self, Feed};
 use super::keeper::Keeper;
 use super::layout::Layout;
 use super::open::{OpenSource, Opening, parts_of};
 use super::part::{Part, Stage, Work};
-use super::positions::{Place, Positions};
-use super::queue::{Queue, SinkQueue};
 use super::settings::Settings;
-use super::stats::PipelineStats;
-use super::task::{Shared, Task};
-use super::terms::Terms;
+use super::task::Task;
 use super::worker::{Orders, Worker};
-use crate::checkpoint::{Checkpoints, Operator, Origin};
-use crate::graph::{Graph, Node, NodeId, digest};
-use crate::journal::{Journal, LocalJournal, Recorded, new_lineage};
+use crate::checkpoint::Origin;
+use crate::graph::{Graph, NodeId, digest};
+use crate::journal::{Journal, Recorded, new_lineage};
 use crate::membership::Membership;
 use crate::sink::Sink;
 use crate::time::{Clock, MIN_TIME};
 use crate::{Error, Result};
-
-/// Stops a pipeline in order: epochs end, sinks are flushed, positions kept.
-#[derive(Debug, Clone)]
-pub struct StopHandle(Arc<AtomicBool>, Arc<PipelineStats>);
-
-impl StopHandle {
-    /// Asks it to stop; [`Pipeline::wait`] returns when it has.
-    pub fn stop(&self) {
-        self.1.stopping.store(true, Relaxed);
-        self.0.store(true, Relaxed);
-    }
-
-    /// Whether it was asked to, or failed.
-    pub fn stopped(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
-/// What the parts of a pipeline are told: that it stops, that a stage has ended, that it has failed.
-#[derive(Clone)]
-pub struct Control {
-    pub(super) shared: Arc<Shared>,
-    stop: Arc<AtomicBool>,
-    /// Nothing more can become safe.
-    pub(super) over: Arc<AtomicBool>,
-    /// Nothing is left to do but to leave the group.
-    alone: Arc<AtomicBool>,
-    failure: Arc<Mutex<Option<Error>>>,
-}
-
-impl Control {
-    /// The counts.
-    pub fn stats(&self) -> Arc<PipelineStats> {
-        self.shared.stats.clone()
-    }
-
-    /// What stops it.
-    pub fn stop_handle(&self) -> StopHandle {
-        StopHandle(self.stop.clone(), self.shared.stats.clone())
-    }
-
-    /// All parts of `stage` have ended, and all stages before it: nothing more comes to the next one.
-    pub fn ended(&self, stage: Stage) {
-        match stage {
-            Stage::Read => self.shared.commits.iter().for_each(|commits| commits.queue.close()),
-            Stage::Commit => self.shared.close_queues(),
-            Stage::Feed => self.over.store(true, Release),
-            Stage::Keep => self.alone.store(true, Release),
-            Stage::Leave => {}
-        }
-    }
-
-    /// A part has failed. The first failure stops the pipeline.
-    pub fn failed(&self, error: Error) {
-        self.shared.stats.failed(&error);
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        self.stop.store(true, Relaxed);
-        self.shared.close_queues();
-    }
-
-    /// What stopped it, if it has failed; told once.
-    pub fn take_failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// The parts of a pipeline, and its control.
 pub struct Assembly {
@@ -261,123 +195,4 @@ impl Assembly {
             self.add(format!("worker-{i}"), Stage::Read, Worker::new(share, shared.clone(), stop.clone()));
         }
     }
-}
-
-impl Shared {
-    /// No more comes to any sink.
-    fn close_queues(&self) {
-        self.commits.iter().for_each(|commits| commits.queue.close());
-        self.queues.iter().for_each(|queue| queue.close());
-    }
-}
-
-/// What the parts share.
-fn share(
-    graph: &Graph,
-    sources: &[OpenSource],
-    places: &[Vec<Place>],
-    journal: Option<&dyn Journal>,
-    settings: Settings,
-    clock: Arc<dyn Clock>,
-) -> Arc<Shared> {
-    let tasks = places.len();
-    let node_of = |&(source, partition): &Place| (sources[source].0, partition);
-    let mut partitions: Vec<(NodeId, u32)> = places.iter().flatten().map(node_of).collect();
-    partitions.sort_unstable();
-    let stats = Arc::new(PipelineStats::new(graph, &partitions, tasks, settings.queue_bytes, clock.now()));
-    let keeps = settings.checkpoints.is_some() && !settings.bounded;
-    if keeps {
-        stats.checkpoints.are_kept(settings.checkpoint_interval);
-    }
-    let commits = journal.map(|journal| {
-        Arc::new(Commits {
-            queue: Queue::new(settings.queue_bytes, stats.journal.queue_bytes.clone()),
-            life: OnceLock::new(),
-            takes: graph.sinks().map(|(id, _)| journal.takes().contains(&id)).collect(),
-            unneeded: (0..tasks).map(|_| AtomicU64::default()).collect(),
-        })
-    });
-    Arc::new(Shared {
-        queues: stats.sinks.iter().map(|sink| Arc::new(SinkQueue::new(sink.clone(), keeps))).collect(),
-        positions: Arc::new(Positions::new(tasks, graph.sinks().count())),
-        stats,
-        clock,
-        checkpoints: (0..tasks).map(|_| Mutex::default()).collect(),
-        terms: Arc::new(Terms::new(tasks)),
-        asked: Asked::new(tasks),
-        commits,
-        settings,
-    })
-}
-
-/// Joins the instances that share the tasks, where the journal can be shared.
-fn join(
-    journal: Option<&mut Box<dyn Journal>>,
-    places: &[Vec<Place>],
-    settings: &Settings,
-) -> Result<Option<Box<dyn Membership>>> {
-    let members = journal.map(|journal| journal.join(places)).transpose()?.flatten();
-    match (&settings.instance, members) {
-        (Some(name), None) => {
-            let what = format!("instance '{name}': this pipeline cannot be shared by instances");
-            Err(Error::invalid(what).hint(
-                "they share the partitions of a source on Kafka, and a journal there: some sink must be on Kafka too, and the run not be bounded",
-            ))
-        }
-        (_, members) => Ok(members),
-    }
-}
-
-/// Repartition topics hold rows between two tasks: each record must be committed with the epoch that gave it, and what lies in
-/// them belongs to the checkpoints of the life that goes on.
-fn check_exchanges(graph: &Graph, journal: Option<&dyn Journal>, reset: bool) -> Result<()> {
-    let taken = |sink: &NodeId| journal.is_some_and(|journal| journal.takes().contains(sink));
-    if graph.exchanges().iter().any(|exchange| !taken(&exchange.sink)) {
-        return Err(Error::invalid("a pipeline with repartition topics needs a journal on the same bus"));
-    }
-    if reset && !graph.exchanges().is_empty() {
-        let what = "the checkpoints do not go with what lies in repartition topics: they were reset to an earlier time, or made \
-                    before repartition.partitions was set";
-        return Err(Error::invalid(what).hint("SET another pipeline.name, and starting_offsets to read the past again"));
-    }
-    Ok(())
-}
-
-/// The journal that a run keeps: the bus's, else one beside the checkpoints; none where no state is kept.
-fn journal_of(on_bus: Option<Box<dyn Journal>>, settings: &Settings) -> Result<Option<Box<dyn Journal>>> {
-    if settings.checkpoints.is_none() || settings.bounded {
-        return Ok(None);
-    }
-    Ok(Some(match (on_bus, &settings.journal_dir) {
-        (Some(journal), _) => journal,
-        (None, Some(dir)) => Box::new(LocalJournal::open(dir)?),
-        (None, None) => return Err(Error::invalid("checkpoints are kept, and there is no place for the journal")),
-    }))
-}
-
-/// Where state is kept, if it is.
-fn checkpoints_of(graph: &Graph, origin: Origin, settings: &Settings) -> Option<Checkpoints> {
-    let storage = settings.checkpoints.clone().filter(|_| !settings.bounded)?;
-    let operator = |node: &Node| Operator { name: node.name.clone(), identity: node.identity.clone() };
-    let nodes = graph.nodes.iter().map(operator).collect();
-    Some(Checkpoints::new(storage, settings.checkpoint_keep, origin, nodes).reading_through(settings.disk.clone()))
-}
-
-/// The life of the pipeline that goes on, and whether it has to begin: the journal's, or the one that a reset of the
-/// checkpoints says. `None`: the first one begins.
-fn life(checkpoints: Option<&Checkpoints>, recorded: &mut Recorded) -> Result<(Option<String>, bool)> {
-    let recorded_life = recorded.genesis.as_ref().map(|g| g.lineage.clone());
-    let reset = checkpoints.map(|c| c.reset_since(recorded_life.as_deref())).transpose()?.flatten();
-    let Some(lineage) = reset else { return Ok((recorded_life, false)) };
-    if let Some(genesis) = &mut recorded.genesis {
-        tracing::info!(
-            event = "reset",
-            "the checkpoints were reset: {lineage} begins, the records of {} are dropped",
-            genesis.lineage
-        );
-        genesis.lineage.clone_from(&lineage);
-        recorded.records.clear();
-        return Ok((Some(lineage), true));
-    }
-    Ok((Some(lineage), false))
 }

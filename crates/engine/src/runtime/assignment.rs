@@ -10,33 +10,32 @@
 //!
 //! Invariants: what an ended term made is dropped wherever it is found; a task has one reader at a time.
 
+mod giving_up;
+mod joining;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use self::giving_up::GivingUp;
+pub use self::joining::await_genesis;
 use super::backoff::Backoff;
 use super::open::{Opened, Opening};
 use super::part::{Next, Work};
 use super::queue::{Request, SinkQueue};
 use super::recovery::check_held;
 use super::worker::{Order, Orders};
+use crate::Result;
 use crate::journal::{Genesis, Record};
 use crate::membership::{Change, Membership};
 use crate::time::Micros;
-use crate::{Error, Result};
 
 /// How often it looks while nothing changes.
 const CALM: Duration = Duration::from_millis(50);
 
 /// How often it looks while tasks come or go.
 const BUSY: Duration = Duration::from_millis(5);
-
-/// Others wait for a task that is given up: this long at most.
-const GIVE_UP: Micros = 10_000_000;
-
-/// How often the sinks are asked to make safe what is given up.
-const FLUSH: Micros = 300_000;
 
 /// How long leaving the group may take.
 const LEAVE: Micros = 5_000_000;
@@ -73,62 +72,6 @@ struct Taking {
     records: Option<Vec<Vec<Record>>>,
     /// By fed sink: its answer.
     held: Option<Vec<Option<Vec<u64>>>>,
-}
-
-/// A task that is being given up.
-struct GivingUp {
-    since: Micros,
-    /// Its last epoch, once the worker has let it go.
-    last: Option<u64>,
-    /// When the sinks are next asked to make it safe: that may be before they have all of it.
-    flush: Micros,
-}
-
-/// Joins the instances of a pipeline: waits until its life has begun, or begins it if this instance has the first task: a
-/// `known` one, which no other is taken for, or a new one of this name. Gives how it began, and the changes that were told
-/// meanwhile.
-pub fn await_genesis(
-    opening: &Opening,
-    (lineage, known): (&str, Option<Genesis>),
-    members: &mut dyn Membership,
-    begin: &mut dyn FnMut(&Genesis) -> Result<()>,
-) -> Result<(Genesis, Vec<Change>)> {
-    /// A group's first rebalance takes seconds, an owner of the first task that died some more.
-    const PATIENCE: Micros = 120_000_000;
-    let clock = &opening.shared.clock;
-    let (since, mut told, mut first) = (clock.now(), Vec::new(), false);
-    loop {
-        for change in members.poll()? {
-            match &change {
-                Change::Assigned(tasks) => first |= tasks.contains(&0),
-                Change::Revoked(tasks) | Change::Lost(tasks) => first &= !tasks.contains(&0),
-            }
-            told.push(change);
-        }
-        let mut attempt = || -> Result<Option<Genesis>> {
-            let wanted = |found: &Genesis| known.as_ref().is_none_or(|known| known.lineage == found.lineage);
-            if let Some(genesis) = members.genesis()?.filter(wanted) {
-                return Ok(Some(genesis));
-            }
-            if !first {
-                return Ok(None);
-            }
-            let genesis = known.clone().map_or_else(|| opening.begin(lineage), Ok)?;
-            begin(&genesis)?;
-            Ok(Some(genesis))
-        };
-        match attempt() {
-            Ok(Some(genesis)) => return Ok((genesis, told)),
-            Ok(None) => {}
-            Err(error) if error.is_transient() => tracing::debug!(%error, "the pipeline's beginning"),
-            Err(error) => return Err(error),
-        }
-        if clock.now() - since > PATIENCE {
-            let what = "no instance has begun the pipeline, and its first task was not given to this one";
-            return Err(Error::transient(what).hint("is another instance stuck? See its log, or stop it"));
-        }
-        clock.sleep(CALM);
-    }
 }
 
 impl Assignment {
@@ -208,78 +151,6 @@ impl Assignment {
             }
         }
         Ok(())
-    }
-
-    /// Nothing more of this task is written here.
-    fn drop_task(&mut self, task: u32) {
-        self.opening.shared.terms.end(task);
-        self.stop_taking(task);
-        if self.running.remove(&task) {
-            self.dropping.insert(task);
-            self.worker(task).give(Order::Drop(task));
-        }
-        self.forget(task);
-    }
-
-    /// What feeds and the keeper still have of a task whose term has ended.
-    fn forget(&self, task: u32) {
-        *self.opening.shared.checkpoints[task as usize].lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.ask(|| Request::Release(task));
-    }
-
-    /// The others that were being taken with it begin anew.
-    fn stop_taking(&mut self, task: u32) {
-        if let Some(taking) = self.taking.take_if(|taking| taking.tasks.contains(&task)) {
-            self.wanted.extend(taking.tasks);
-        }
-        self.wanted.remove(&task);
-    }
-
-    fn give_up(&mut self, task: u32) -> Result<()> {
-        if self.running.remove(&task) {
-            let since = self.opening.shared.clock.now();
-            self.giving_up.insert(task, GivingUp { since, last: None, flush: 0 });
-            self.worker(task).give(Order::GiveUp(task));
-            return Ok(());
-        }
-        self.drop_task(task);
-        self.members.release(&[task])
-    }
-
-    /// Gives tasks back of which everything is safe, or that have had their time.
-    fn finish_giving_up(&mut self) -> Result<()> {
-        for (task, last) in self.workers.iter().flat_map(|worker| worker.take_gone()).collect::<Vec<_>>() {
-            self.dropping.remove(&task);
-            if let Some(given_up) = self.giving_up.get_mut(&task) {
-                given_up.last = Some(last);
-            }
-        }
-        let shared = &self.opening.shared;
-        let now = shared.clock.now();
-        let (mut done, mut flush) = (Vec::new(), false);
-        for (task, GivingUp { since, last, flush: due }) in &mut self.giving_up {
-            let kept = || shared.checkpoints[*task as usize].lock().unwrap_or_else(PoisonError::into_inner).is_none();
-            let (at, positions) = (*task as usize, &shared.positions);
-            let safe = last.is_some_and(|last| positions.is_kept(at, last) || positions.safe_epoch(at) >= last) && kept();
-            let late = now - *since > GIVE_UP;
-            if late && !safe && last.is_some() {
-                tracing::warn!("task {task} is given up before all of it is safe: its next owner does what is left");
-            }
-            if safe || (late && last.is_some()) {
-                done.push(*task);
-            } else if last.is_some() && now >= *due {
-                (*due, flush) = (now + FLUSH, true);
-            }
-        }
-        if flush {
-            self.ask(|| Request::Flush);
-        }
-        for task in &done {
-            self.giving_up.remove(task);
-            self.opening.shared.terms.end(*task);
-            self.forget(*task);
-        }
-        if done.is_empty() { Ok(()) } else { self.members.release(&done) }
     }
 
     /// Takes anew what somebody else has written to.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::assembly::{Assembly, Control, StopHandle};
+use super::assembly::Assembly;
 use super::bindings::Bindings;
+use super::control::{Control, StopHandle};
 use super::part::{Part, Stage};
 use super::settings::Settings;
 use super::stats::PipelineStats;

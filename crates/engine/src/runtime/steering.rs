@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::asked::Answered;
-use super::assembly::{Control, StopHandle};
+use super::control::{Control, StopHandle};
 use super::queue::Request;
 use super::stats::{ThreadRole, ThreadState};
 use super::task::Shared;

@@ -7,6 +7,7 @@
 
 mod session;
 mod startup;
+mod statement;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlanStatement;
-use datafusion::sql::sqlparser::ast::{Set, Statement};
+use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_postgres::arrow_pg::datatypes::df::encode_dataframe;
 use datafusion_postgres::hooks::set_show::SetShowHook;
 use datafusion_postgres::hooks::transactions::TransactionStatementHook;
@@ -28,7 +28,7 @@ use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::api::{
     ClientInfo, ClientPortalStore, ConnectionManager, PgWireServerHandlers, Type, auth::StartupHandler,
 };
-use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::PgWireBackendMessage;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 use datafusion_postgres::{DfSessionService, Parser};
@@ -36,6 +36,7 @@ use futures::{Sink, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::startup::{Password, Startup};
+use super::statement::{Kind, kind, refuse, without_effect};
 use crate::Tables;
 use crate::tables::{check_reads, check_text};
 
@@ -44,23 +45,6 @@ const QUERY_TIME: Duration = Duration::from_secs(30);
 
 /// Where the session keeps its `statement_timeout`, in milliseconds.
 const STATEMENT_TIMEOUT: &str = "statement_timeout_ms";
-
-/// Settings of PostgreSQL that clients set and that change nothing here.
-const WITHOUT_EFFECT: [&str; 9] = [
-    "client_encoding",
-    "client_min_messages",
-    "default_transaction_read_only",
-    "idle_in_transaction_session_timeout",
-    "lock_timeout",
-    "row_security",
-    "standard_conforming_strings",
-    "transaction_read_only",
-    "synchronize_seqscans",
-];
-
-/// Settings that change how rows are written, or for how long a query may run.
-const WITH_EFFECT: [&str; 7] =
-    ["statement_timeout", "datestyle", "bytea_output", "intervalstyle", "application_name", "extra_float_digits", "search_path"];
 
 /// Answers all connections.
 pub struct Service {
@@ -191,68 +175,9 @@ impl ExtendedQueryHandler for Guarded {
     }
 }
 
-/// What a statement is to a connection that only reads.
-enum Kind {
-    Query,
-    Setting,
-    Show,
-    Transaction,
-    /// Forgets what a session keeps: there is nothing.
-    Forget(&'static str),
-}
-
 /// Decides about every statement.
 struct ReadOnly {
     tables: Arc<Tables>,
-}
-
-fn refuse(code: &str, why: String) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), why)))
-}
-
-/// What a statement is, or why it is refused.
-fn kind(statement: &Statement) -> PgWireResult<Kind> {
-    match statement {
-        Statement::Query(_)
-        | Statement::Explain { .. }
-        | Statement::ExplainTable { .. }
-        | Statement::ShowTables { .. }
-        | Statement::ShowColumns { .. } => Ok(Kind::Query),
-        Statement::Set(set) => check_setting(set).map(|()| Kind::Setting),
-        Statement::ShowVariable { .. } | Statement::ShowStatus { .. } | Statement::ShowCatalogs { .. } => Ok(Kind::Show),
-        Statement::StartTransaction { .. } | Statement::Commit { .. } | Statement::Rollback { .. } => Ok(Kind::Transaction),
-        Statement::Discard { .. } => Ok(Kind::Forget("DISCARD ALL")),
-        Statement::Deallocate { .. } => Ok(Kind::Forget("DEALLOCATE")),
-        other => {
-            let text = other.to_string();
-            let words = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-            Err(refuse("25006", format!("cannot execute {words}: tables are written by the pipeline, here they are only read")))
-        }
-    }
-}
-
-/// A session may set what concerns itself: the rest is the program's, and shared.
-fn check_setting(set: &Set) -> PgWireResult<()> {
-    let name = match set {
-        Set::SingleAssignment { hivevar: false, variable, .. } => variable.to_string().to_lowercase(),
-        Set::SetTimeZone { .. } | Set::SetNames { .. } | Set::SetNamesDefault {} | Set::SetTransaction { .. } => return Ok(()),
-        other => return Err(refuse("42501", format!("{other} is not for a session to set"))),
-    };
-    let known = WITH_EFFECT.iter().chain(&WITHOUT_EFFECT).any(|known| *known == name);
-    match known || name == "timezone" {
-        true => Ok(()),
-        false => Err(refuse("42501", format!("{name} is not for a session to set"))),
-    }
-}
-
-/// A setting that the library would hand on to DataFusion, where it is everyone's.
-fn without_effect(set: &Set) -> bool {
-    match set {
-        Set::SingleAssignment { scope: Some(_), .. } => true,
-        Set::SingleAssignment { variable, .. } => !WITH_EFFECT.contains(&variable.to_string().to_lowercase().as_str()),
-        Set::SetTimeZone { .. } => false,
-        _ => true,
-    }
 }
 
 /// What went wrong with a query, in our words.

@@ -7,7 +7,7 @@ use riverrun_engine::time::Micros;
 use super::facts::{self, Fact, Origin, Time};
 use super::refusal::{Refusal, Result};
 use super::refuse;
-use super::steps::Stream;
+use super::step::Stream;
 
 /// Which key makes a group final, and when.
 #[derive(Debug, Clone, PartialEq)]

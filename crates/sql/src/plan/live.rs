@@ -6,7 +6,7 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, logical_plan as plan};
 
 use super::refusal::Result;
-use super::steps::{Op, Step};
+use super::step::{Op, Step};
 
 /// The live columns of every step; those of the steps in `wanted` are all live.
 pub(crate) fn columns(steps: &[Step], wanted: &[usize]) -> Result<Vec<BTreeSet<usize>>> {

@@ -29,7 +29,7 @@ use super::live;
 use super::over::{Call, OverPlan};
 use super::refusal::Result;
 use super::repartition::Topics;
-use super::steps::{Op, Step};
+use super::step::{Op, Step};
 
 /// A step as a node: which of its logical columns the node gives, and where.
 #[derive(Debug, Clone)]

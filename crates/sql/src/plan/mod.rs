@@ -18,6 +18,7 @@ mod repartition;
 mod settings;
 mod sink;
 mod sinks;
+mod step;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use riverrun_engine::table::{Capabilities, Column, Emit, Location, Table};
 use super::facts::Origin;
 use super::refusal::{Refusal, Result};
 use super::refuse;
-use super::steps::Stream;
+use super::step::Stream;
 use crate::suggest;
 
 /// The table as it is written: columns that a record has from its own metadata are not.

@@ -16,7 +16,8 @@ use super::lower::Lowering;
 use super::optimize::optimize;
 use super::refusal::{Refusal, Result};
 use super::repartition::Topics;
-use super::steps::{Op, Reading, Step, Steps};
+use super::step::{Op, Reading, Step};
+use super::steps::Steps;
 use super::{Query, Tables, sink};
 
 /// A sink with all that flows to it.
