@@ -1,6 +1,7 @@
 """A query that is added to a script on Kafka and begins where its table says (`start`), beside one that goes on: each counts each record once,
 whatever is killed meanwhile."""
 
+import contextlib
 import itertools
 import json
 
@@ -69,27 +70,45 @@ def ends(seconds):
     return [seconds * len(range(partition, USERS, PARTITIONS)) for partition in range(PARTITIONS)]
 
 
+@contextlib.contextmanager
+def instances(riverrun, folder, text, count):
+    """Instances that run a script, each with its own folder, started one after the other; killed at the end."""
+    runs = []
+    try:
+        for name in (f"i{i}" for i in range(count)):
+            (folder / name).mkdir(exist_ok=True)
+            runs.append(Run(riverrun, text, folder / name, *(["--instance", name] if count > 1 else [])))
+            runs[-1].started()
+        yield runs
+    finally:
+        for run in runs:
+            run.__exit__()
+
+
+def said(runs):
+    return "\n".join(run.said() for run in runs)
+
+
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("start", ["earliest", "latest"])
-def test_it_begins_there_and_both_go_on_through_kills(bus, riverrun, tmp_path, start):
+def test_it_begins_there_and_both_go_on_through_kills(bus, riverrun, tmp_path, start, count):
     source, of_counts, of_sums = bus[1:]
-    pipeline = f"added-{source}"
+    pipeline, shared = f"added-{source}", f"SET checkpoint.location = '{tmp_path}/shared';"
     give(bus, 0, 200)
-    with Run(riverrun, script(bus), tmp_path) as run:
-        until(lambda: offsets(bus, pipeline) == ends(200), what=run.said)
-        assert run.stop() == 0, run.said()
+    with instances(riverrun, tmp_path, shared + script(bus), count) as runs:
+        until(lambda: offsets(bus, pipeline) == ends(200), what=lambda: said(runs))
+        assert [run.stop() for run in runs] == [0] * count, said(runs)
     give(bus, 200, 400)
-    changed = script(bus, start=start)
+    changed = shared + script(bus, start=start)
     for kill in range(4):
-        with Run(riverrun, changed, tmp_path) as run:
-            run.started()
+        with instances(riverrun, tmp_path, changed, count) as runs:
             if kill == 0:
-                until(lambda: offsets(bus, pipeline) == ends(400), what=run.said)
+                until(lambda runs=runs: offsets(bus, pipeline) == ends(400), what=lambda runs=runs: said(runs))
             give(bus, 400 + 50 * kill, 450 + 50 * kill)
-            run.process.kill()
     give(bus, 600, 700)
-    with Run(riverrun, changed, tmp_path) as run:
-        until(lambda: offsets(bus, pipeline) == ends(700) and offsets(bus, f"{pipeline}@{start}") == ends(700), what=run.said)
-        assert run.stop() == 0, run.said()
+    with instances(riverrun, tmp_path, changed, count) as runs:
+        until(lambda: offsets(bus, pipeline) == ends(700) and offsets(bus, f"{pipeline}@{start}") == ends(700), what=lambda: said(runs))
+        assert [run.stop() for run in runs] == [0] * count, said(runs)
     users, seconds = range(USERS), 700 if start == "earliest" else 300
     assert found(bus, of_counts) == sorted((f"u{user}", n) for user in users for n in range(1, 701))
     assert found(bus, of_sums) == sorted((f"u{user}", float(user * n)) for user in users for n in range(1, seconds + 1))
