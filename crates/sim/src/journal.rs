@@ -72,6 +72,14 @@ impl BusJournal {
 }
 
 impl State {
+    /// The journal gets its first entry.
+    pub fn begin(&mut self, genesis: &Genesis) {
+        if self.history.genesis.as_ref().is_some_and(|begun| begun != genesis) {
+            self.violate(|| "the journal is begun anew".to_owned());
+        }
+        self.history.genesis = Some(genesis.clone());
+    }
+
     /// A transaction of `life` is committed.
     pub fn apply(&mut self, life: Life, epochs: Sent) {
         let taken = self.plan.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Taken);
@@ -112,10 +120,7 @@ impl Journal for BusJournal {
         let fate = state.enter(self.life, "begin of the journal")?;
         self.check_owner(&state)?;
         if fate != Fate::Refused {
-            if state.history.genesis.as_ref().is_some_and(|begun| begun != genesis) {
-                state.violate(|| "the journal is begun anew".to_owned());
-            }
-            state.history.genesis = Some(genesis.clone());
+            state.begin(genesis);
         }
         state.leave(self.life, "begin of the journal", fate)
     }

@@ -50,10 +50,7 @@ impl Journal for GroupJournal {
         let mut state = self.world.state();
         let fate = state.enter(self.life, "begin of the journal")?;
         if fate != Fate::Refused {
-            if state.history.genesis.as_ref().is_some_and(|begun| begun != genesis) {
-                state.violate(|| "the journal is begun anew".to_owned());
-            }
-            state.history.genesis = Some(genesis.clone());
+            state.begin(genesis);
         }
         state.leave(self.life, "begin of the journal", fate)
     }
