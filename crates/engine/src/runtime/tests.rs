@@ -15,7 +15,7 @@ mod steering;
 
 use super::{Bindings, Pipeline, Settings};
 use crate::batch::Port;
-use crate::checkpoint::{MemoryStorage, Storage as _};
+use crate::checkpoint::{MemoryStorage, Storage as _, Stored};
 use crate::graph::{Edge, Graph, Node, NodeKind, Parallelism, SinkNode, SourceNode};
 use crate::sink::{EpochOutput, Flushed, Sink};
 use crate::source::{BadRecord, Fetch, Limit, OnBadRecord, PartitionReader, Poll, Source, Start};
@@ -310,6 +310,8 @@ fn checkpoints_and_positions_are_kept_while_nobody_waits() {
         assert!(looks < 50_000_000, "the position was never kept");
         clock.sleep(Duration::from_millis(1));
     }
-    assert_eq!(storage.list("task-0/").unwrap().len(), 1, "kept before the position was");
+    // One, with data beside it if a leap of the clock made the sink seem slow: then it holds the rows too.
+    let is_manifest = |file: &&Stored| file.name.ends_with(".manifest");
+    assert_eq!(storage.list("task-0/").unwrap().iter().filter(is_manifest).count(), 1, "kept before the position was");
     pipeline.wait().unwrap();
 }
