@@ -16,8 +16,9 @@ TRANSACTIONS = ROOT / "pipelines" / "transactions.sql"
 
 def _command(riverrun, script, folder, arguments, variables):
     if not isinstance(script, Path):
-        text, script = script, folder / "script.sql"
-        script.write_text(text)
+        text, script, whole = script, folder / "script.sql", folder / f"script-{time.monotonic_ns()}.sql"
+        whole.write_text(text)
+        whole.replace(script)  # another instance may be reading it
     given = [word for name, value in {"DATA_DIR": folder / "data", **variables}.items() for word in ("--set", f"{name}={value}")]
     return [str(riverrun), "run", str(script), *arguments, *given]
 

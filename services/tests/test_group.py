@@ -188,6 +188,24 @@ def test_a_run_of_the_same_name_takes_over_at_once(pipeline):
     assert second.stop() == 0, second.said()
 
 
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.3])
+def test_killed_between_the_two_rounds_of_a_rebalance(pipeline, moment):
+    """What the first round took from one, the second was to give to another: it never comes, for the group takes both for unharmed."""
+    first = pipeline.start("a")
+    runs_tasks(first, PARTITIONS)
+    second = pipeline.start("b")
+    first.wait_for("are given up")
+    threading.Event().wait(moment)
+    for run in (first, second):
+        run.process.kill()
+        run.process.wait()
+    first, second = pipeline.start("a"), pipeline.start("b")
+    pipeline.send(5000)
+    pipeline.close_windows()
+    pipeline.check()
+    assert [run.stop() for run in (first, second)] == [0, 0], pipeline.said()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_rounds_of_kills(kafka, riverrun, tmp_path, seed, request):

@@ -27,6 +27,7 @@ use riverrun_engine::{Error, Result};
 use super::entries::{Entries, partition_of};
 use super::fence::Fence;
 use super::group::Group;
+use super::orphans::Orphans;
 use super::read::Reader;
 use super::rebalances::{Rebalances, Told};
 use crate::kafka::client::{classify, lock, remind};
@@ -58,6 +59,7 @@ pub(super) struct Members {
     /// Partitions that were revoked, and their tasks that are not released yet.
     revoked: BTreeMap<i32, BTreeSet<u32>>,
     reader: Option<Reader>,
+    orphans: Orphans,
     leaving: bool,
     /// Whether nothing was assigned when it last looked while leaving.
     empty: bool,
@@ -76,7 +78,7 @@ impl Members {
         let (assigned, revoked) = (BTreeSet::new(), BTreeMap::new());
         let (instance, owner, tasks) = (instance.to_owned(), owner.to_owned(), tasks.to_vec());
         let (joined, fenced) = (Stopwatch::start(), false);
-        let (reader, leaving, empty) = (None, false, false);
+        let (reader, leaving, empty, orphans) = (None, false, false, Orphans::new());
         Ok(Self {
             group,
             consumer,
@@ -90,6 +92,7 @@ impl Members {
             assigned,
             revoked,
             reader,
+            orphans,
             leaving,
             empty,
         })
@@ -141,6 +144,20 @@ impl Members {
         self.joined = Stopwatch::start();
         self.fenced = false;
         retire(std::mem::replace(&mut self.consumer, consumer))
+    }
+
+    /// Where the group has given partitions to nobody, it is made to share them out.
+    fn share_out_orphans(&mut self) -> Result<()> {
+        if !self.orphans.are_to_be_shared_out(&self.consumer, &self.group, !self.assigned.is_empty()) {
+            return Ok(());
+        }
+        self.orphans.forget();
+        let (group, topic) = (&self.group.config.group, &self.group.topic);
+        tracing::warn!(
+            "group '{group}' has given partitions of topic '{topic}' to no instance: this one leaves it and joins it anew"
+        );
+        self.consumer.unsubscribe();
+        self.consumer.subscribe(&[topic]).map_err(|e| self.group.error(&e, "joining anew"))
     }
 
     /// The group has given all of it to others: nothing that was told before counts, and partitions that were revoked need not be
@@ -246,6 +263,11 @@ impl Membership for Members {
         }
         let changes = self.changes();
         self.give_back();
+        if changes.is_empty() && self.revoked.is_empty() && !self.leaving {
+            self.share_out_orphans()?;
+        } else {
+            self.orphans.forget();
+        }
         Ok(changes)
     }
 

@@ -20,6 +20,7 @@ mod fence;
 mod group;
 mod members;
 mod offsets;
+mod orphans;
 mod read;
 mod rebalances;
 mod reports;
