@@ -21,11 +21,11 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// So many looks in a row must find the same: a rebalance passes.
-const SURE: u32 = 2;
+/// So many looks in a row must find the same: longer than an instance may take to give up what the first round took from it.
+const SURE: u32 = 4;
 
 /// Whoever has tasks leaves it to others for so many looks.
-const LEFT_TO_OTHERS: u32 = 5;
+const LEFT_TO_OTHERS: u32 = 7;
 
 /// Looks for partitions that nobody has.
 pub(super) struct Orphans {
