@@ -80,6 +80,15 @@ impl State {
         self.history.genesis = Some(genesis.clone());
     }
 
+    /// `life` has records cut off that are not needed. That is no part of any transaction: the bus fences nobody here.
+    pub fn cut(&mut self, life: Life, task: u32, epoch: u64) -> Result<()> {
+        let fate = self.enter(life, "truncation of the journal")?;
+        if fate != Fate::Refused {
+            self.was_cut(task, epoch);
+        }
+        self.leave(life, "truncation of the journal", fate)
+    }
+
     /// A transaction of `life` is committed.
     pub fn apply(&mut self, life: Life, epochs: Sent) {
         let taken = self.plan.kinds.iter().enumerate().filter(|(_, kind)| **kind == Kind::Taken);
@@ -149,13 +158,7 @@ impl Journal for BusJournal {
     }
 
     fn truncate(&mut self, task: u32, epoch: u64) -> Result<()> {
-        let mut state = self.world.state();
-        let fate = state.enter(self.life, "truncation of the journal")?;
-        if fate != Fate::Refused {
-            // Not part of any transaction: the bus fences nobody here.
-            state.was_cut(task, epoch);
-        }
-        state.leave(self.life, "truncation of the journal", fate)
+        self.world.state().cut(self.life, task, epoch)
     }
 }
 

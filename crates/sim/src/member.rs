@@ -87,12 +87,7 @@ impl Journal for GroupJournal {
     }
 
     fn truncate(&mut self, task: u32, epoch: u64) -> Result<()> {
-        let mut state = self.world.state();
-        let fate = state.enter(self.life, "truncation of the journal")?;
-        if fate != Fate::Refused {
-            state.was_cut(task, epoch);
-        }
-        state.leave(self.life, "truncation of the journal", fate)
+        self.world.state().cut(self.life, task, epoch)
     }
 }
 

@@ -28,7 +28,7 @@ impl OfTask {
         if begin >= self.entries.len() {
             return 0;
         }
-        let newest = &mut self.entries.make_contiguous()[begin..];
+        let mut newest: Vec<&mut Entry> = self.entries.range_mut(begin..).collect();
         newest.chunk_by_mut(|a, b| a.is_small() && b.is_small()).map(pack).sum()
     }
 }
@@ -40,7 +40,7 @@ impl Entry {
 }
 
 /// Packs neighbours, all of them small or just one. Gives the bytes that are saved.
-fn pack(entries: &mut [Entry]) -> usize {
+fn pack(entries: &mut [&mut Entry]) -> usize {
     let rows: usize = entries.iter().map(|entry| entry.rows).sum();
     if entries.len() == 1 || rows == 0 {
         return 0;
